@@ -44,13 +44,13 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
 
 def _refuse_missing_mounts(settings: Settings) -> None:
     """Raise `UsageError` if data set or output were not mounted in the container."""
-    from bids_sr.survey.bids.findings import Findings
-    from bids_sr.survey.preflight.directories import check_dataset_mount, check_output_mount
+    from bids_sr.survey.bids.findings import InputError
+    from bids_sr.survey.preflight.directories import judge_dataset_mount, judge_output_mount
 
-    with Findings() as findings:
-        check_dataset_mount(settings.paths.bids_dir)
-        check_output_mount(settings.paths.output_dir)
-    findings.raise_problems()
+    paths = settings.paths
+    problems = [*judge_dataset_mount(paths.bids_dir), *judge_output_mount(paths.output_dir)]
+    if problems:
+        raise InputError(problems)
 
 
 def _refuse_foreign_output(settings: Settings) -> None:
@@ -58,17 +58,16 @@ def _refuse_foreign_output(settings: Settings) -> None:
 
     Links for results of the group that lead into the data are also an error.
     """
-    from bids_sr.survey.bids.findings import Findings
-    from bids_sr.survey.preflight.directories import check_owner
-    from bids_sr.survey.preflight.output_links import refuse_links_into_data
+    from bids_sr.survey.bids.findings import InputError
+    from bids_sr.survey.notices import judge
+    from bids_sr.survey.preflight.directories import judge_owner
+    from bids_sr.survey.preflight.output_links import judge_links
 
-    with Findings() as findings:
-        refuse_links_into_data(settings, labels=())
-    findings.raise_problems()
-    with Findings() as findings:
-        if (settings.paths.output_dir / "dataset_description.json").exists():
-            check_owner(settings)
-    for problem in findings.problems:
+    if links := [*judge_links(settings, labels=())]:
+        raise InputError(links)
+    if not (settings.paths.output_dir / "dataset_description.json").exists():
+        return
+    for problem in judge((judge_owner,), settings):
         raise UsageError(problem.what, problem.why, "specify the output directory of this dataset")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.survey.bids.findings import add_problem, count_problems
+from bids_sr.survey.bids.findings import add_notices, add_problem, count_problems
 
 
 def check_stored_figures(settings: Settings) -> list[str]:
@@ -13,14 +13,16 @@ def check_stored_figures(settings: Settings) -> list[str]:
     Reported are outputs of other programs or versions, and participants without figures.
     """
     from bids_sr.report.index_page import participants_with_figures
-    from bids_sr.survey.preflight.directories import check_output_mount, check_owner
-    from bids_sr.survey.preflight.output_links import refuse_links_into_data
+    from bids_sr.survey.notices import judge
+    from bids_sr.survey.preflight.directories import judge_output_mount, judge_owner
+    from bids_sr.survey.preflight.output_links import judge_links
 
     output_dir = settings.paths.output_dir
-    if not check_output_mount(output_dir):
+    if unmounted := [*judge_output_mount(output_dir)]:
+        add_notices(unmounted)
         return []
-    check_owner(settings)
-    refuse_links_into_data(settings, labels=settings.selection.participant_label or None)
+    add_notices(judge((judge_owner,), settings))
+    add_notices(judge_links(settings, labels=settings.selection.participant_label or None))
     available = participants_with_figures(output_dir)
     if not available and not count_problems():
         add_problem(

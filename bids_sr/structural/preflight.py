@@ -31,7 +31,7 @@ from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.pretrained_models import find_pretrained, input_of_models
 from bids_sr.survey.preflight.checks import judge_data_set, judge_resources
 from bids_sr.survey.preflight.estimates import estimate
-from bids_sr.survey.preflight.method_checks import check_card
+from bids_sr.survey.preflight.method_checks import judge_card
 from bids_sr.survey.preflight.option_checks import note_missing_features
 from bids_sr.survey.preflight.plan import Plan
 
@@ -52,7 +52,7 @@ def _plan_scans(settings: Settings) -> Plan:
     data_set = survey_structural(settings)
     superres, subjects = settings.superres, data_set.subjects
     add_all(data_set)
-    note_missing_features(settings)
+    add_notices(note_missing_features(settings))
     for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
         for subject in subjects:
             if subject.lowres:
@@ -122,7 +122,7 @@ def _check_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> 
     affine[:3, :3] = np.eye(3)[:, order_axes(model_input.orientation)] * model_input.mm
     model_text = f"sub-{subject.label} with --pretrained {file}"
     contrasts = joined_contrasts(model_input.contrasts)
-    check_card(file, affine, contrasts, SAME_GRID, model_text, settings)
+    add_notices(judge_card(file, affine, contrasts, SAME_GRID, model_text, settings))
 
 
 def _check_model(settings: Settings, subject: Subject, header: Header, file: Path) -> None:
@@ -140,7 +140,7 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
     try:
         card = read_card(file)
     except ModelError:
-        return  # reported by `check_pretrained`
+        return  # reported by `judge_pretrained`
     if (channels := card.channels) != len(contrasts):
         reason = (
             f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
@@ -152,6 +152,5 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
         )
         add_problem(model_text, reason, fix)
     else:
-        check_card(
-            file, header.affine, joined_contrasts(contrasts), SAME_GRID, model_text, settings
-        )
+        joined = joined_contrasts(contrasts)
+        add_notices(judge_card(file, header.affine, joined, SAME_GRID, model_text, settings))

@@ -30,9 +30,9 @@ from bids_sr.survey.bids.participant_selection import (
     select_participants,
 )
 from bids_sr.survey.bids.pretrained_models import (
-    check_given_models,
     find_pretrained,
     input_of_models,
+    judge_given_models,
 )
 from bids_sr.survey.notices import (
     Choice,
@@ -59,7 +59,7 @@ def survey_structural(settings: Settings) -> Survey:
     with Survey() as survey:
         notices = [*judge([_check_methods, _check_options], settings)]
         add_notices(notices)
-        check_given_models(settings.superres)
+        add_notices(judge_given_models(settings.superres))
         try:
             scans = _survey_participants(settings)
         except InputError as error:

@@ -70,7 +70,7 @@ from bids_sr.survey.bids.inputs import (
     Survey,
 )
 from bids_sr.survey.bids.layout import Index, open_index
-from bids_sr.survey.bids.method_options import check_options
+from bids_sr.survey.bids.method_options import judge_options
 from bids_sr.survey.bids.precomputed import PrecomputedAnat
 from bids_sr.survey.bids.pretrained_models import factor_without_pair
 from bids_sr.survey.bids.reference_runs import find_reference, require_reference_root
@@ -115,12 +115,14 @@ def _fill_survey(settings: Settings, result: Survey) -> None:
     """Fill a survey with the participants, runs and problems of the data set."""
     bids_dir = settings.paths.bids_dir.absolute()
     dataset_checks.check_dataset(bids_dir)
-    check_options(settings)
-    if refuse_output_as_data(bids_dir):
-        return
+    add_notices(judge_options(settings))
+    refuse_output_as_data(bids_dir)
     if settings.evaluation.truth_dir is not None:
         require_reference_root(settings.evaluation.truth_dir)
-    result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir)
+    try:
+        result.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir)
+    except InputError as error:
+        add_notices(error.problems)
     labels, index = open_dataset(settings)
     for source in result.sources:
         denied = participant_selection.find_denied_folders(source.root, labels)

@@ -10,15 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 from bids_sr.config.values import split_named
 from bids_sr.io.atomic_files import read_json
-from bids_sr.survey.bids.findings import (
-    InputError,
-    add_notices,
-    add_problem,
-    is_downloaded,
-    refuse_option,
-)
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids.findings import InputError, input_error, require_content
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.bids.precomputed import DerivativeFolder
+from bids_sr.survey.notices import option_problem
 
 _FMRIPREP_PROGRAMS = ("fmriprep", "smriprep")
 _THIS_PROGRAM = "bids-sr"
@@ -26,43 +22,44 @@ _DESCRIPTION = "dataset_description.json"
 
 
 def open_derivatives(options: Iterable[str], bids_dir: Path) -> tuple[DerivativeFolder, ...]:
-    """Open the directories of ``--derivatives``, and report unusable ones as problems."""
+    """Open the directories of ``--derivatives``; raise `InputError` if any is unusable."""
     folders: dict[str, DerivativeFolder] = {}
+    problems: list[Notice] = []
     for text in options:
         name, root = split_named(text)
-        folder = _open_folder(name, Path(root).absolute(), bids_dir)
-        if folder is not None and folder.name in folders:
+        try:
+            folder = _open_folder(name, Path(root).absolute(), bids_dir)
+        except InputError as error:
+            problems += error.problems
+            continue
+        if folder.name in folders:
+            reason = "two derivatives directories have the same name"
             fix = "Use a different name for each directory: --derivatives one=DIR two=DIR."
-            refuse_option(
-                f"--derivatives {text}", "two derivatives directories have the same name", fix
-            )
-        elif folder is not None:
-            folders[folder.name] = folder
+            problems.append(option_problem(f"--derivatives {text}", reason, fix))
+        folders[folder.name] = folder
+    if problems:
+        raise InputError(problems)
     return tuple(folders.values())
 
 
-def _open_folder(name: str, root: Path, bids_dir: Path) -> DerivativeFolder | None:
-    """Open a derivatives directory; return None with a problem if fMRIPrep did not generate it.
+def _open_folder(name: str, root: Path, bids_dir: Path) -> DerivativeFolder:
+    """Open a derivatives directory; raise `InputError` if fMRIPrep did not generate it.
 
     `name` is the name given on the command line, "" for the name of the program.
     """
     description = root / _DESCRIPTION
     fix = "Specify the fMRIPrep output directory."
     if not root.is_dir():
-        add_problem(root, "the derivatives directory was not found", "Check the path.")
-        return None
+        raise input_error(root, "the derivatives directory was not found", "Check the path.")
     if root.resolve() == bids_dir.resolve():
         reason = "this directory is the raw dataset, not its derivatives"
-        add_problem(description, reason, _propose_folder(root) or fix)
-        return None
-    if not is_downloaded(description):
-        return None
+        raise input_error(description, reason, _propose_folder(root) or fix)
+    require_content(description)
     try:
         program, version = _parse_generator(description)
-    except InputError as error:
+    except InputError:
         if description.exists():
-            add_notices(error.problems)
-            return None
+            raise
         reason = "the file is missing, so the software that generated the derivatives is unknown"
     except (LookupError, AttributeError, TypeError) as error:
         reason = (
@@ -76,8 +73,7 @@ def _open_folder(name: str, root: Path, bids_dir: Path) -> DerivativeFolder | No
                 root=root, name=name or program_name, program=program, version=version
             )
         reason, fix = _describe_other_program(program)
-    add_problem(description, reason, _propose_folder(root) or fix)
-    return None
+    raise input_error(description, reason, _propose_folder(root) or fix)
 
 
 def _propose_folder(root: Path) -> str:
@@ -130,17 +126,15 @@ def _describe_other_program(program: str) -> tuple[str, str]:
     )
 
 
-def refuse_output_as_data(bids_dir: Path) -> bool:
-    """Return whether the data set is an fMRIPrep output directory, and report it as a problem."""
+def refuse_output_as_data(bids_dir: Path) -> None:
+    """Raise `InputError` if the data set is an fMRIPrep output directory."""
     description = bids_dir / _DESCRIPTION
-    if not _is_fmriprep_output(description):
-        return False
-    add_problem(
-        description,
-        "this directory is an fMRIPrep output directory, not a raw BIDS dataset",
-        f"Specify the raw BIDS dataset, and pass this directory with -d fmriprep={bids_dir}.",
-    )
-    return True
+    if _is_fmriprep_output(description):
+        raise input_error(
+            description,
+            "this directory is an fMRIPrep output directory, not a raw BIDS dataset",
+            f"Specify the raw BIDS dataset, and pass this directory with -d fmriprep={bids_dir}.",
+        )
 
 
 def _is_fmriprep_output(description: Path) -> bool:

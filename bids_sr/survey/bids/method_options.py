@@ -1,19 +1,21 @@
 """Applicable methods of a run, and options that have no effect with the selected methods."""
 
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import find_vgg19
+from bids_sr.io.notices import Notice
 from bids_sr.io.series import PAIR_BASELINES, SDMOD, get_need, series_names
 from bids_sr.sr.method import get_method, method_names, method_names_without_controls
-from bids_sr.survey.bids.findings import add_problem, refuse_option
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.pretrained_models import (
-    check_given_models,
     factor_without_pair,
     find_pretrained,
+    judge_given_models,
 )
+from bids_sr.survey.notices import option_problem, problem
 
 
 def uses_guide(settings: Settings, run: BoldRun) -> bool:
@@ -51,7 +53,7 @@ def unavailable_reason(name: str, run: BoldRun, superres: SuperRes) -> str:
     return "a single slice" if run.shape[2] == 1 else ""
 
 
-def check_options(settings: Settings) -> None:
+def judge_options(settings: Settings) -> Iterator[Notice]:
     """Reject options that have no effect with the selected methods."""
     superres = settings.superres
     for item in fields(settings.anat):
@@ -60,15 +62,15 @@ def check_options(settings: Settings) -> None:
             continue
         words = value if isinstance(value, tuple) else (value,)
         text = ",".join("true" if word is True else str(word) for word in words)
-        add_problem(
+        yield problem(
             f"--set anat.{item.name}={text}",
             "this option applies only to structural scans, but the inputs are BOLD runs",
             "Omit the option, or add --sr-target anat.",
         )
-    check_given_models(superres)
-    _check_through_slices(superres)
+    yield from judge_given_models(superres)
+    yield from _judge_through_slices(superres)
     if settings.evaluation.retrospective is not None and settings.preprocessing.derivatives:
-        add_problem(
+        yield problem(
             "--derivatives",
             "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
             " output is on the grid of the original runs",
@@ -76,7 +78,7 @@ def check_options(settings: Settings) -> None:
         )
 
 
-def _check_through_slices(superres: SuperRes) -> None:
+def _judge_through_slices(superres: SuperRes) -> Iterator[Notice]:
     """Reject slice-wise methods if the slice thickness is to be reduced."""
     factor = factor_without_pair(superres)
     if factor is None or factor[2] == 1:
@@ -89,7 +91,7 @@ def _check_through_slices(superres: SuperRes) -> None:
     for name in superres.method:
         if not works_in_plane(name):
             continue
-        refuse_option(
+        yield option_problem(
             f"--sr-method {name}",
             f"this slice-wise method cannot reduce the slice thickness, but {source} requests the"
             f" factors {factor[0]:g} {factor[1]:g} {factor[2]:g}",

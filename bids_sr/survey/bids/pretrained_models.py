@@ -1,20 +1,22 @@
 """Models of ``--pretrained``: their methods, their factor, and the input that they require."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.config import SuperRes
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import Factor
+from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_name
 from bids_sr.sr.method import get_method, method_names
-from bids_sr.survey.bids.findings import refuse_option
 from bids_sr.survey.bids.inputs import ModelInput
+from bids_sr.survey.notices import option_problem
 
 _MAX_FACTOR = 8  # along an axis
 _MAX_ZOOM_MM = 100.0  # largest voxel size of a grid of structural scans
 
 
-def check_given_models(superres: SuperRes) -> None:
+def judge_given_models(superres: SuperRes) -> Iterator[Notice]:
     """Reject ``--pretrained`` models of unrequested methods, and second models of a method."""
     file_by_method: dict[str, Path] = {}
     for file in superres.pretrained:
@@ -24,11 +26,11 @@ def check_given_models(superres: SuperRes) -> None:
         option, description = f"--pretrained {file}", f"the file contains a {method} model"
         if method not in superres.learned:
             fix = f"Add {method} to --sr-method, or omit this file from --pretrained."
-            refuse_option(
+            yield option_problem(
                 option, f"{description}, but --sr-method does not include this method", fix
             )
         elif method in file_by_method:
-            refuse_option(
+            yield option_problem(
                 option,
                 f"{description}, but {file_by_method[method]} already specifies a model for this"
                 " method",

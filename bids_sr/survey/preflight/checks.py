@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from bids_sr.config import Settings
 from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
@@ -13,12 +12,13 @@ from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
 from bids_sr.survey.bids.collect import survey
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import Findings, describe_denied
+from bids_sr.survey.bids.findings import InputError, describe_denied
 from bids_sr.survey.bids.inputs import BoldRun, Subject, Survey
 from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.survey.bids.similar_names import describe_similar
 from bids_sr.survey.notices import (
+    Choice,
     attribute,
     is_problem,
     judge,
@@ -42,16 +42,16 @@ from bids_sr.survey.preflight.linear_models import (
     choose_models,
     judge_model,
 )
-from bids_sr.survey.preflight.method_checks import check_methods
-from bids_sr.survey.preflight.output_spaces import check_spaces, check_templates
+from bids_sr.survey.preflight.method_checks import judge_methods
+from bids_sr.survey.preflight.output_spaces import judge_spaces, judge_templates
 from bids_sr.survey.preflight.plan import Estimate, Plan
 from bids_sr.survey.preflight.separate_calls import separate_runs
 from bids_sr.survey.preflight.unfit_references import note_unused_reference
 from bids_sr.survey.preflight.validator import validate
 
 MakePlan = Callable[[Settings, Sequence[Notice]], Plan]
-_PLACE_CHECKS = (directories.check_directories, check_templates)
-"""Checks of the directories and spaces of a call, after whose problems no data are read."""
+_PLACE_RULES = (directories.judge_directories, judge_templates)
+"""Rules on the directories and spaces of a call, after whose problems no data are read."""
 
 
 def plan_call(settings: Settings, make_plan: MakePlan) -> Plan:
@@ -64,29 +64,16 @@ def plan_call(settings: Settings, make_plan: MakePlan) -> Plan:
     """
     notices: list[Notice] = []
     try:
-        for check in _PLACE_CHECKS:
-            notices += _found_by(check, settings)
+        notices += judge(_PLACE_RULES, settings)
         # reported before the data set is indexed, which takes longer
         if not any(map(is_problem, notices)):
-            for check in option_checks.CHECKS:
-                notices += _found_by(check, settings)
+            notices += judge(option_checks.OPTION_RULES, settings)
             return make_plan(settings, notices)
     except PermissionError as error:  # of a file or directory that an option names
         if error.filename is None:
             raise
         notices.append(describe_denied(Path(error.filename)))
     return Plan(problems=tuple(filter(is_problem, notices)))
-
-
-def _found_by(
-    check: Callable[..., object], *args: Any, known: Sequence[Notice] = (), **kwargs: Any
-) -> list[Notice]:
-    """Return the notices that a check adds to the findings."""
-    problems = [notice for notice in known if is_problem(notice)]
-    others = [notice for notice in known if not is_problem(notice)]
-    with Findings(problems=problems, notices=others) as findings:
-        check(*args, **kwargs)
-    return [*findings.problems, *findings.notices]
 
 
 def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
@@ -103,12 +90,10 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
         *data_set.problems,
         *data_set.notices,
     ]
-    for check in option_checks.RUN_CHECKS:
-        notices += _found_by(check, settings)
+    notices += judge(option_checks.RUN_OPTION_RULES, settings)
     for run in data_set.runs:
         for series in run.measured_series:
-            for check_series in sidecar_checks.CHECKS:
-                notices += attribute(_found_by(check_series, series), *run.owner)
+            notices += attribute(judge(sidecar_checks.SIDECAR_RULES, series), *run.owner)
     notices += judge(_RUN_SET_RULES, data_set.runs, settings)
     notices += choice.notices
     subjects = as_downsampled(data_set.subjects, settings)
@@ -118,12 +103,14 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
             with_anat = bool(subject.t1w)
             faults = judge_model(run, models, broken, settings, with_anat=with_anat)
             notices += attribute(faults, *run.owner, code="events")
-    notices += _found_by(check_methods, settings, subjects)
+    notices += attribute(judge_methods(settings, subjects), code="method")
     notices += judge_data_set(settings, data_set, notices)
-    region_findings = Findings()
-    with region_findings:
-        region_masks, atlas_spaces = regions.check_regions(settings, data_set.subjects)
-    notices += [*region_findings.problems, *region_findings.notices]
+    try:
+        read_regions = regions.read_regions(settings, data_set.subjects)
+    except InputError as error:
+        read_regions = Choice(value=regions.Regions({}, {}), notices=error.problems)
+    notices += attribute(read_regions.notices, code="space")
+    region_masks, atlas_spaces = read_regions.value
     notices += note_unused_reference(settings, data_set.subjects)
     plan = Plan(
         subjects=_select_planned(data_set, models),
@@ -240,14 +227,14 @@ def judge_data_set(settings: Settings, data_set: Survey, known: Sequence[Notice]
     labels |= {parse_entities(bold)["subject"] for bold, _ in data_set.files_by_run.values()}
     if labels and not settings.selection.skip_bids_validation:
         bids_dir = settings.paths.bids_dir.absolute()
-        notices += _found_by(
-            validate, bids_dir, labels, data_set.files_by_run, data_set.read_files, known=known
-        )
+        errors = validate(bids_dir, labels, data_set.files_by_run, data_set.read_files, known)
+        notices += attribute(errors, code="validator")
     without_anat = [
         subject.label for subject in subjects if not (subject.t1w or subject.has_scans)
     ]
     all_labels = [subject.label for subject in subjects]
-    notices += _found_by(check_spaces, settings, labels=all_labels, without_anat=without_anat)
+    spaces = judge_spaces(settings, labels=all_labels, without_anat=without_anat)
+    notices += attribute(spaces, code="space")
     return notices
 
 
@@ -291,8 +278,10 @@ def _complete_plan(
 
 def judge_resources(cost: Estimate, settings: Settings) -> Iterator[Notice]:
     """Reject too little disk space or memory."""
-    found = _found_by(directories.check_disk_space, settings, cost)
-    found += too_little_memory(settings, cost.sizes, settings.resources.mem_gb)
+    found = [
+        *directories.judge_disk_space(settings, cost),
+        *too_little_memory(settings, cost.sizes, settings.resources.mem_gb),
+    ]
     yield from attribute(found, code="room")
 
 

@@ -1,7 +1,8 @@
-"""Checks of directories and files given as options: write access, owner, free space and models."""
+"""Rules on directories and files given as options: write access, owner, free space and models."""
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -9,16 +10,10 @@ from bids_sr.config import Paths, Settings
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.io.json_values import as_list, as_mapping
 from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
-from bids_sr.survey.bids.findings import (
-    InputError,
-    add_notices,
-    add_problem,
-    count_problems,
-    has_problem,
-    warn,
-)
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.inheritance import read_object
-from bids_sr.survey.preflight.output_links import refuse_links_into_data
+from bids_sr.survey.notices import is_problem, judge, problem, warning
+from bids_sr.survey.preflight.output_links import judge_links
 from bids_sr.survey.preflight.plan import Estimate
 from bids_sr.version import __version__, is_compatible
 
@@ -28,41 +23,53 @@ _HOST_OUTPUT = "/path/to/out"  # stands for the directory of the host in message
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
-def check_directories(settings: Settings) -> None:
-    """Report unusable directories, and problems with files and models given as options.
+def judge_directories(settings: Settings) -> Iterator[Notice]:
+    """Reject unusable directories.
 
     A directory is unusable if it is not writable, or if results and data would be mixed.
     """
-    output_dir = settings.paths.output_dir
-    n_problems = count_problems()
-    check_dataset_mount(settings.paths.bids_dir)
+    paths = settings.paths
+    notices = [*judge_dataset_mount(paths.bids_dir)]
     for description, path, host_path in (
-        ("the output directory", output_dir, _HOST_OUTPUT),
-        ("the working directory", settings.paths.work_dir, "/path/to/work"),
+        ("the output directory", paths.output_dir, _HOST_OUTPUT),
+        ("the working directory", paths.work_dir, "/path/to/work"),
     ):
         if path is not None:
-            _check_separate(description, path, settings)
-            if _check_mount(description, path, host_path):
-                _check_writable(description, path)
-    if is_own_image() and not has_problem(output_dir) and not is_mounted(output_dir):
-        warn(
-            output_dir,
+            notices += _judge_separate(description, path, settings)
+            unmounted = [*_judge_mount(description, path, host_path)]
+            notices += unmounted or _judge_writable(description, path)
+    yield from notices
+    is_refused = any(notice.what == str(paths.output_dir) for notice in notices)
+    if is_own_image() and not is_refused and not is_mounted(paths.output_dir):
+        yield warning(
+            paths.output_dir,
             "the output directory is not mounted from the host, so the results are lost when the"
-            f" container is removed. {advise_mount(output_dir, _HOST_OUTPUT)}",
+            f" container is removed. {advise_mount(paths.output_dir, _HOST_OUTPUT)}",
         )
     # an earlier run, possibly of another user, may have left files in the output directory
-    if count_problems() == n_problems:
-        refuse_links_into_data(settings, labels=settings.selection.participant_label or None)
-        check_owner(settings)
-        _check_work_dir(settings.paths)
-        _check_writable("the log directory", output_dir / "logs", only_existing=True)
-        for label in settings.selection.participant_label or ("*",):
-            for path in sorted(output_dir.glob(f"sub-{label}")):
-                _check_writable("the output directory of a participant", path, only_existing=True)
-    _check_earlier_results(settings)
+    if not any(map(is_problem, notices)):
+        yield from judge((_judge_links, judge_owner, _judge_work_dir, _judge_folders), settings)
+    yield from _judge_earlier_results(settings)
 
 
-def check_dataset_mount(bids_dir: Path) -> None:
+def _judge_links(settings: Settings) -> Iterator[Notice]:
+    """Reject links into the data among the results of the requested participants."""
+    return judge_links(settings, labels=settings.selection.participant_label or None)
+
+
+def _judge_folders(settings: Settings) -> Iterator[Notice]:
+    """Reject existing folders of the output that are not writable."""
+    output_dir = settings.paths.output_dir
+    folders = {output_dir / "logs": "the log directory"}
+    for label in settings.selection.participant_label or ("*",):
+        for path in sorted(output_dir.glob(f"sub-{label}")):
+            folders[path] = "the output directory of a participant"
+    for path, description in folders.items():
+        if path.is_dir():
+            yield from _judge_writable(description, path)
+
+
+def judge_dataset_mount(bids_dir: Path) -> Iterator[Notice]:
     """Report a data set that does not exist, or is empty, because it was not mounted.
 
     Containers of other images can contain data, so that only a path in their root is reported.
@@ -72,14 +79,14 @@ def check_dataset_mount(bids_dir: Path) -> None:
         return
     is_expected = is_own_image() or _is_root(_find_existing_parent(path))
     if not path.exists() and not is_mounted(path) and is_expected:
-        add_problem(
+        yield problem(
             bids_dir,
             "the dataset directory was not found in the container, because no directory of the"
             " host is mounted there",
             advise_mount(path, "/path/to/bids", read_only=True),
         )
     elif os.access(path, os.R_OK) and is_mounted(path) and not any(path.glob("*")):
-        add_problem(
+        yield problem(
             bids_dir,
             "the dataset directory is empty",
             "Check the path of the host that is mounted there: Docker creates an empty directory"
@@ -87,38 +94,36 @@ def check_dataset_mount(bids_dir: Path) -> None:
         )
 
 
-def check_output_mount(output_dir: Path) -> bool:
-    """Report an output that would be lost with the container, and return False if it would be."""
-    return _check_mount("the output directory", output_dir, _HOST_OUTPUT)
+def judge_output_mount(output_dir: Path) -> Iterator[Notice]:
+    """Reject an output that would be lost with the container."""
+    return _judge_mount("the output directory", output_dir, _HOST_OUTPUT)
 
 
-def _check_mount(description: str, path: Path, host_path: str) -> bool:
-    """Report a directory that would be lost with the container, and return False if it would be.
+def _judge_mount(description: str, path: Path, host_path: str) -> Iterator[Notice]:
+    """Reject a directory that would be lost with the container.
 
     A new directory in the root of our image is a missing mount. Other directories can be part of
     an image that is based on ours. `host_path` represents the directory of the host.
     """
     parent = _find_existing_parent(path)
     is_lost = _is_root(parent) or not os.access(parent, os.W_OK | os.X_OK)
-    if not is_lost or not is_own_image() or is_mounted(path):
-        return True
-    add_problem(
-        path,
-        f"{description} is not mounted from the host, so its files would be lost when the"
-        " container is removed",
-        advise_mount(path, host_path),
-    )
-    return False
+    if is_lost and is_own_image() and not is_mounted(path):
+        yield problem(
+            path,
+            f"{description} is not mounted from the host, so its files would be lost when the"
+            " container is removed",
+            advise_mount(path, host_path),
+        )
 
 
-def _check_separate(description: str, path: Path, settings: Settings) -> None:
+def _judge_separate(description: str, path: Path, settings: Settings) -> Iterator[Notice]:
     """Report a directory inside the data set, except below its derivatives, or around it."""
     bids_dir = settings.paths.bids_dir
     dataset, derivatives = bids_dir.resolve(), (bids_dir / "derivatives").resolve()
     directory = path.resolve()
     is_derivative = directory != derivatives and directory.is_relative_to(derivatives)
     if directory.is_relative_to(dataset) and not is_derivative:
-        add_problem(
+        yield problem(
             path,
             f"{description} must not be inside the dataset {bids_dir}, because the dataset is"
             " never modified",
@@ -127,14 +132,13 @@ def _check_separate(description: str, path: Path, settings: Settings) -> None:
         )
     elif dataset.is_relative_to(directory) and bids_dir != settings.paths.retrospective_dir:
         fix = "Choose an empty directory that does not contain the dataset."
-        add_problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
+        yield problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
 
 
-def _check_writable(description: str, path: Path, *, only_existing: bool = False) -> None:
-    """Report a directory that cannot be created or written.
+def _judge_writable(description: str, path: Path) -> Iterator[Notice]:
+    """Reject a directory that cannot be created or written.
 
-    `description` describes the directory in messages. With `only_existing`, a missing directory is
-    accepted.
+    `description` describes the directory in messages.
     """
     parent = _find_existing_parent(path)
     fix = (
@@ -142,14 +146,12 @@ def _check_writable(description: str, path: Path, *, only_existing: bool = False
         if is_own_image()
         else "Choose another directory, or change the permissions of this directory."
     )
-    if only_existing and not path.is_dir():
-        return
     if not parent.is_dir():
-        add_problem(
+        yield problem(
             path, f"{description} cannot be created because {parent} is not a directory", fix
         )
     elif not os.access(parent, os.W_OK | os.X_OK):
-        add_problem(
+        yield problem(
             path,
             f"{description} is not writable: write permission is missing for {parent}, or the"
             " file system is read-only",
@@ -157,7 +159,7 @@ def _check_writable(description: str, path: Path, *, only_existing: bool = False
         )
 
 
-def check_owner(settings: Settings) -> None:
+def judge_owner(settings: Settings) -> Iterator[Notice]:
     """Reject an output directory with files of another program, version or data set."""
     paths = settings.paths
     description = paths.output_dir / "dataset_description.json"
@@ -165,18 +167,14 @@ def check_owner(settings: Settings) -> None:
     if not description.exists():
         file = _find_unrelated_file(paths)
         if file is not None:
-            add_problem(
+            yield problem(
                 paths.output_dir,
                 f"the output directory is not empty (it contains {file.name}) and was not created"
                 " by bids-sr",
                 fix,
             )
         return
-    try:
-        content = read_object(description)
-    except InputError as error:
-        add_notices(error.problems)
-        return
+    content = read_object(description)
     generator = as_mapping(next(iter(as_list(content.get("GeneratedBy"))), None))
     name, version = (str(generator.get(key, "")) for key in ("Name", "Version"))
     source = str(as_mapping(content.get("DatasetLinks")).get("raw", ""))
@@ -196,7 +194,7 @@ def check_owner(settings: Settings) -> None:
     elif source and dataset not in expected_datasets and (dataset / description.name).is_file():
         reason = f"the output directory contains results of another dataset, {dataset}"
     if reason:
-        add_problem(paths.output_dir, reason, fix)
+        yield problem(paths.output_dir, reason, fix)
 
 
 def _find_unrelated_file(paths: Paths) -> Path | None:
@@ -210,14 +208,14 @@ def _find_unrelated_file(paths: Paths) -> Path | None:
     return min(unrelated)
 
 
-def _check_work_dir(paths: Paths) -> None:
+def _judge_work_dir(settings: Settings) -> Iterator[Notice]:
     """Reject a working directory with steps of another version, or of an unknown one."""
-    file = paths.version_file
+    file = settings.paths.version_file
     if file is None or not file.parent.is_dir():
         return
     version = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
     if not is_compatible(version):
-        add_problem(
+        yield problem(
             file.parent,
             "the working directory contains steps of"
             f" {f'bids-sr {version}' if version else 'an earlier version of bids-sr'}, but this is"
@@ -226,7 +224,7 @@ def _check_work_dir(paths: Paths) -> None:
         )
 
 
-def _check_earlier_results(settings: Settings) -> None:
+def _judge_earlier_results(settings: Settings) -> Iterator[Notice]:
     """Report earlier results with the same names: with and without ``--retrospective``.
 
     The folder of downsampled runs exists if earlier results are retrospective.
@@ -236,7 +234,7 @@ def _check_earlier_results(settings: Settings) -> None:
     is_downsampled = paths.bids_dir == paths.retrospective_dir
     is_retrospective = settings.evaluation.retrospective is not None or is_downsampled
     if was_retrospective != is_retrospective and any(paths.output_dir.glob("sub-*/func/*")):
-        add_problem(
+        yield problem(
             paths.output_dir,
             "the output directory contains results of an earlier run"
             f" {'with' if was_retrospective else 'without'} --retrospective",
@@ -245,7 +243,7 @@ def _check_earlier_results(settings: Settings) -> None:
         )
 
 
-def check_disk_space(settings: Settings, estimate: Estimate) -> None:
+def judge_disk_space(settings: Settings, estimate: Estimate) -> Iterator[Notice]:
     """Report disks with too little space, including the files of an earlier run of this call.
 
     `estimate` contains the size (GB) of both directories.
@@ -266,7 +264,7 @@ def check_disk_space(settings: Settings, estimate: Estimate) -> None:
             free_gb < required_gb
             and free_gb + sum(map(_measure_size_gb, directories)) < required_gb
         ):
-            add_problem(
+            yield problem(
                 " and ".join(map(str, directories)),
                 f"{_format_gb(free_gb)} of disk space are available, but"
                 f" {_format_gb(required_gb)} are required (including {_format_gb(_RESERVE_GB)} for"

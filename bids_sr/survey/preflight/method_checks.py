@@ -1,38 +1,35 @@
-"""Checks of methods and model cards from headers: slices, patches and factors."""
+"""Rules on methods and model cards from headers: slices, patches and factors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
 
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.arrays import Array
 from bids_sr.io.grids import Factor, highres_size
-from bids_sr.io.notices import UsageError
+from bids_sr.io.notices import Notice, UsageError
 from bids_sr.sr.method import get_method, get_recipe
 from bids_sr.sr.models.card import ModelError, read_card
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.recipe_changes import change_recipe, select_changes
-from bids_sr.survey.bids.findings import about, add_problem, count_problems
 from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.method_options import unavailable_reason
 from bids_sr.survey.bids.pretrained_models import find_pretrained, method_of_model
+from bids_sr.survey.notices import attribute, problem
 
 
-@about(code="method")
-def check_methods(settings: Settings, subjects: Sequence[Subject]) -> None:
-    """Report methods that cannot process the runs, and models trained on other images."""
+def judge_methods(settings: Settings, subjects: Sequence[Subject]) -> Iterator[Notice]:
+    """Reject methods that cannot process the runs, and models trained on other images."""
     superres = settings.superres
     if not superres.learned:
         return
     runs = [run for subject in subjects for run in subject.runs]
-    n_problems = count_problems()
-    for run in runs:
-        with about(*run.owner):
-            _check_slices(superres, run)
-    if count_problems() > n_problems:
+    problems = [
+        problem for run in runs for problem in attribute(_judge_slices(superres, run), *run.owner)
+    ]
+    yield from problems
+    if problems:
         return
     files = [
         file
@@ -40,16 +37,16 @@ def check_methods(settings: Settings, subjects: Sequence[Subject]) -> None:
         if file.is_file() and method_of_model(file) in superres.learned
     ]
     for run in runs:
-        with about(*run.owner):
-            for file in files:
-                source = f"{run.bold} with --pretrained {file}"
-                check_card(file, np.asarray(run.affine), "bold", run.factor, source, settings)
-            if superres.model_source != "reuse":
-                _check_patches(settings, run)
+        for file in files:
+            source = f"{run.bold} with --pretrained {file}"
+            card = judge_card(file, run.affine, "bold", run.factor, source, settings)
+            yield from attribute(card, *run.owner)
+        if superres.model_source != "reuse":
+            yield from attribute(_judge_patches(settings, run), *run.owner)
 
 
-def _check_slices(superres: SuperRes, run: BoldRun) -> None:
-    """Report runs with a single slice that methods cannot process.
+def _judge_slices(superres: SuperRes, run: BoldRun) -> Iterator[Notice]:
+    """Reject runs with a single slice that methods cannot process.
 
     3D methods require several slices, and so does the training of networks (for held-out slices).
     Slice-wise methods that are trained on the run, or have a given model, process single slices.
@@ -66,7 +63,7 @@ def _check_slices(superres: SuperRes, run: BoldRun) -> None:
         if ndim == 2 and not needs_training:
             continue
         requirement = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
-        add_problem(
+        yield problem(
             run.bold,
             f"super-resolution by {name} is not possible because the run has a single slice,"
             f" but {name} {requirement}",
@@ -75,9 +72,9 @@ def _check_slices(superres: SuperRes, run: BoldRun) -> None:
         )
 
 
-def check_card(
+def judge_card(
     file: Path, affine: Array, contrast: str, factor: Factor, model_text: str, settings: Settings
-) -> None:
+) -> Iterator[Notice]:
     """Reject a model whose card states that it was trained on different images."""
     try:
         check_model(
@@ -90,14 +87,14 @@ def check_card(
             force=settings.superres.force,
         )
     except ModelError:
-        return  # reported by `check_pretrained`
+        return  # reported by `judge_pretrained`
     except UsageError as error:
         notice = error.notice
-        add_problem(model_text, f"{notice.what}: {notice.why}", notice.remedy)
+        yield problem(model_text, f"{notice.what}: {notice.why}", notice.remedy)
 
 
-def _check_patches(settings: Settings, run: BoldRun) -> None:
-    """Report training patches that are larger in-plane than the images.
+def _judge_patches(settings: Settings, run: BoldRun) -> Iterator[Notice]:
+    """Reject training patches that are larger in-plane than the images.
 
     Along the slice axis, patches are reduced to thin slabs automatically.
     """
@@ -106,7 +103,7 @@ def _check_patches(settings: Settings, run: BoldRun) -> None:
     for name in (*superres.pair_trained, *superres.volume_trained):
         method = get_method(name)
         if superres.recipe not in method.recipes:
-            add_problem(
+            yield problem(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"this training recipe is not available for {name}",
                 f"Use --recipe {' or '.join(method.recipes)}.",
@@ -122,7 +119,7 @@ def _check_patches(settings: Settings, run: BoldRun) -> None:
         fix = f"Choose a method that is trained on whole slices ({whole_slice_method})."
         if alternative := _propose_smaller_patch(superres, name, nx, ny):
             fix = f"{fix} Alternatively, use {alternative}."
-        add_problem(
+        yield problem(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"the training patches of {sides} voxels are larger than the slices of {nx} × {ny}"
             " voxels at the high resolution",

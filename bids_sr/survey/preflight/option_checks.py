@@ -1,58 +1,59 @@
-"""Checks of options and of the models that they name, before the data set is read.
+"""Rules on options and on the models that they name, before the data set is read.
 
-A check takes the settings and reports what is wrong. `CHECKS` are of all calls, and `RUN_CHECKS`
-of calls that process BOLD runs.
+`OPTION_RULES` are of all calls, and `RUN_OPTION_RULES` of calls that process BOLD runs.
 """
 
 import shutil
+from collections.abc import Iterator
+from pathlib import Path
 
 from bids_sr.config import Settings, SuperRes, machine
+from bids_sr.io.notices import Notice
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.missing_features import missing_features_notice
-from bids_sr.survey.bids.findings import (
-    add_problem,
-    count_problems,
-    is_downloaded,
-    note,
-    refuse_option,
-    warn,
-)
+from bids_sr.survey.bids.findings import require_content
 from bids_sr.survey.bids.method_options import find_vgg_weights
 from bids_sr.survey.bids.pretrained_models import find_pretrained
-from bids_sr.survey.preflight.pretrained_models import check_pretrained
+from bids_sr.survey.notices import judge, note, option_problem, problem, warning
+from bids_sr.survey.preflight.pretrained_models import judge_pretrained
 
 
-def _check_weights(settings: Settings) -> None:
+def _judge_weights(settings: Settings) -> Iterator[Notice]:
     """Reject model weights given as options that are missing, unreadable or in another format."""
     superres = settings.superres
     for file in filter(None, (*superres.pretrained, superres.vgg_weights)):
-        if not file.is_file():
-            add_problem(file, "the file was not found", "Check the path.")
-        elif file != superres.vgg_weights and file.suffix != ".safetensors":
-            add_problem(
-                file,
-                "the file is not a .safetensors file. Files written by torch.save can execute"
-                " code and are therefore not loaded",
-                "Specify a file in the .safetensors format.",
-            )
-        else:
-            is_downloaded(file)
+        yield from judge((_judge_weight_file,), file, superres)
 
 
-def _check_reused_models(settings: Settings) -> None:
-    """Report models that are to be used but are missing or lack a card."""
+def _judge_weight_file(file: Path, superres: SuperRes) -> Iterator[Notice]:
+    """Reject a file of weights that is missing, unreadable or in another format."""
+    if not file.is_file():
+        yield problem(file, "the file was not found", "Check the path.")
+    elif file != superres.vgg_weights and file.suffix != ".safetensors":
+        yield problem(
+            file,
+            "the file is not a .safetensors file. Files written by torch.save can execute"
+            " code and are therefore not loaded",
+            "Specify a file in the .safetensors format.",
+        )
+    else:
+        require_content(file)
+
+
+def _judge_reused_models(settings: Settings) -> Iterator[Notice]:
+    """Reject models that are to be used but are missing or lack a card."""
     superres = settings.superres
-    n_problems = count_problems()
-    check_pretrained(superres)
+    problems = [*judge_pretrained(superres)]
+    yield from problems
     folder = superres.models_to_reuse(settings.paths.output_dir)
     if (
-        count_problems() == n_problems
+        not problems
         and superres.model_source == "reuse"
         and folder is not None
         and any(find_pretrained(superres, name) is None for name in superres.learned)
         and not any(folder.rglob("*.safetensors"))
     ):
-        refuse_option(
+        yield option_problem(
             f"--set superres.model_source=reuse: {folder}",
             "the model directory does not contain a model (.safetensors file)",
             "Specify the model directory with --set superres.model_dir=DIR, or omit"
@@ -60,21 +61,21 @@ def _check_reused_models(settings: Settings) -> None:
         )
 
 
-def _check_slurm_commands(settings: Settings) -> None:
+def _require_slurm_commands(settings: Settings) -> Iterator[Notice]:
     """Report a plugin file on a machine without the SLURM commands."""
     file = settings.resources.use_plugin
     missing_commands = [
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
     if file is not None and missing_commands:
-        add_problem(
+        yield problem(
             file,
             f"the SLURM commands {', '.join(missing_commands)} were not found on the PATH",
             "Run the program on a computer with the SLURM commands, or omit --use-plugin.",
         )
 
 
-def _note_recipe(settings: Settings) -> None:
+def _note_recipe(settings: Settings) -> Iterator[Notice]:
     """Report networks that are trained on all slices of the pair, without held-out accuracy."""
     superres = settings.superres
     if superres.recipe != "paper" or superres.model_source == "reuse":
@@ -90,10 +91,10 @@ def _note_recipe(settings: Settings) -> None:
         recipe = get_method(name).recipes.get("paper")
         is_trained = find_pretrained(superres, name) is None
         if recipe is not None and not recipe.hold_out and is_trained:
-            note(f"--sr-method {name} --recipe paper", text)
+            yield note(f"--sr-method {name} --recipe paper", text)
 
 
-def _note_vgg19(settings: Settings) -> None:
+def _note_vgg19(settings: Settings) -> Iterator[Notice]:
     """Report the VGG-19 weights that training uses."""
     superres = settings.superres
     if superres.model_source == "reuse":
@@ -101,13 +102,13 @@ def _note_vgg19(settings: Settings) -> None:
     for name in superres.learned:
         weights = find_vgg_weights(superres, name)
         if weights is not None and find_pretrained(superres, name) is None:
-            note(
+            yield note(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"VGG-19 weights are loaded from {weights}.",
             )
 
 
-def note_missing_features(settings: Settings) -> None:
+def note_missing_features(settings: Settings) -> Iterator[Notice]:
     """Report methods whose training loss lacks VGG-19 features because the weights are missing.
 
     For default methods, whose loss includes the features optionally, only warnings are reported.
@@ -122,21 +123,21 @@ def note_missing_features(settings: Settings) -> None:
         level, text = notice
         option = f"--sr-method {name} --recipe {superres.recipe}"
         if level == "warning":
-            warn(option, text, code="method")
+            yield warning(option, text, code="method")
         elif name not in default_methods:
-            note(option, text, code="method")
+            yield note(option, text, code="method")
 
 
-def _note_excess_processes(settings: Settings) -> None:
+def _note_excess_processes(settings: Settings) -> Iterator[Notice]:
     """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
     resources, processors = settings.resources, machine.processors()
     if resources.use_plugin is None and (resources.nprocs or 0) > processors:
-        note(
+        yield note(
             f"--nprocs {resources.nprocs}",
             f"this machine or job has {processors} processors, so more processes increase memory"
             " usage without reducing the processing time.",
         )
 
 
-CHECKS = (_check_weights, _check_reused_models, _check_slurm_commands)
-RUN_CHECKS = (_note_recipe, _note_vgg19, note_missing_features, _note_excess_processes)
+OPTION_RULES = (_judge_weights, _judge_reused_models, _require_slurm_commands)
+RUN_OPTION_RULES = (_note_recipe, _note_vgg19, note_missing_features, _note_excess_processes)

@@ -13,7 +13,8 @@ from bids_sr.config import Settings
 from bids_sr.config.sections.paths import WORKFLOW
 from bids_sr.config.values import split_named
 from bids_sr.io.dataset_description import dataset_root
-from bids_sr.survey.bids.findings import add_problem
+from bids_sr.io.notices import Notice
+from bids_sr.survey.notices import problem
 
 # in the output directory; a README of the user is not changed
 _FILES = ("dataset_description.json", ".bidsignore", "CHANGES", "CITATION.*", "*.html")
@@ -24,8 +25,8 @@ _WORK_FOLDERS = ("locks", WORKFLOW)
 _FindTarget = Callable[[Path], Path | None]
 
 
-def refuse_links_into_data(settings: Settings, *, labels: Sequence[str] | None = None) -> None:
-    """Report files and folders for results that are links into the input data.
+def judge_links(settings: Settings, *, labels: Sequence[str] | None = None) -> Iterator[Notice]:
+    """Reject files and folders for results that are links into the input data.
 
     Links to other places are accepted, and searched for further links. `labels` are the
     participants whose results can be written. If None, these are all participants of the output.
@@ -51,7 +52,7 @@ def refuse_links_into_data(settings: Settings, *, labels: Sequence[str] | None =
             written += _iterate_links(work_dir / name, find_target)
     for path in written:
         if (target := find_target(path)) is not None:
-            add_problem(
+            yield problem(
                 path,
                 f"results would be written there, but it is a link to {target} in the input data",
                 "Remove this link, or choose another output or working directory. The input data"

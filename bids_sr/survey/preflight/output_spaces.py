@@ -1,4 +1,4 @@
-"""Checks of ``--output-spaces``, with download of missing templates.
+"""Rules on ``--output-spaces``, with download of missing templates.
 
 The client of TemplateFlow is only imported for templates that are not on this computer: with its
 first query, it takes 2.3 s.
@@ -18,6 +18,7 @@ from bids_sr.config import Settings
 from bids_sr.config.spaces import FUNC, T1W, Space
 from bids_sr.io.atomic_files import atomic_file
 from bids_sr.io.data_folders import templateflow_home
+from bids_sr.io.notices import Notice
 from bids_sr.io.template_files import (
     DESCRIPTION,
     available_templates,
@@ -26,7 +27,8 @@ from bids_sr.io.template_files import (
     load_grid,
     read_resolutions,
 )
-from bids_sr.survey.bids.findings import about, note, refuse_option
+from bids_sr.survey.bids.findings import InputError
+from bids_sr.survey.notices import attribute, judge, note, option_problem
 
 _LOGGER = logging.getLogger(__name__)
 # Entities of files at TemplateFlow; None for an entity that the file names lack.
@@ -40,10 +42,9 @@ _TISSUES: _Query = {**_VOLUME, "suffix": "probseg", "label": ["GM", "WM"]}
 _OTHER_SPACE_FIX = "Choose another output space, or omit this space."
 
 
-@about(code="space")
-def check_spaces(
+def judge_spaces(
     settings: Settings, *, labels: Sequence[str], without_anat: Sequence[str]
-) -> None:
+) -> Iterator[Notice]:
     """Reject spaces without T1w images, and download templates unless the call is a dry run.
 
     `labels` lists the participants, `without_anat` the participants without T1w image.
@@ -53,35 +54,34 @@ def check_spaces(
         return
     if labels and set(labels) <= set(without_anat):
         reason = "all output spaces except func require a T1w image, but no participant has one"
-        refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
+        yield option_problem("--output-spaces", reason, "Omit the option, or add a T1w image.")
         return
     for label in without_anat:
         text = (
             "no T1w image was found, so results cannot be transformed to"
             f" {', '.join(map(str, spaces))} and remain in the native space of the run."
         )
-        with about(label):
-            note(f"sub-{label}", text)
+        yield from attribute([note(f"sub-{label}", text)], label)
+    provide = _note_download if settings.run.dry_run else _provide_template
     for space in spaces:
-        if space.is_template:
-            _provide_template(space, dry_run=settings.run.dry_run)
+        if space.is_template and not is_available(space.template):
+            yield from judge((provide,), space)
 
 
-def _provide_template(space: Space, *, dry_run: bool) -> None:
-    """Download a template that is not stored on this machine, or only report it in a dry run."""
-    if is_available(space.template):
-        return
-    if dry_run:
-        note(
-            f"--output-spaces {space}",
-            "the template is not stored on this machine and will be downloaded when processing"
-            " starts. For machines without network access, store it beforehand:"
-            f" {_format_download(space)}",
-        )
-        return
-    with _open_templateflow([space]) as client:
-        if client is None or (files := _download_template(space, client)) is None:
-            return
+def _note_download(space: Space) -> Iterator[Notice]:
+    """Report a template that is downloaded later."""
+    yield note(
+        f"--output-spaces {space}",
+        "the template is not stored on this machine and will be downloaded when processing"
+        " starts. For machines without network access, store it beforehand:"
+        f" {_format_download(space)}",
+    )
+
+
+def _provide_template(space: Space) -> tuple[()]:
+    """Store a template on this machine, or raise `InputError`."""
+    with _open_templateflow(space) as client:
+        files = _download_template(space, client)
         try:
             for path in files:
                 target = templateflow_home() / path.relative_to(client.cache.config.root)
@@ -89,14 +89,15 @@ def _provide_template(space: Space, *, dry_run: bool) -> None:
                 with atomic_file(target) as partial:
                     shutil.copyfile(path, partial)
         except OSError as error:
-            _refuse_directory(space, error)
+            raise _unwritable_cache(space, error) from error
+    return ()
 
 
-def _download_template(space: Space, client: Any) -> list[Path] | None:
+def _download_template(space: Space, client: Any) -> list[Path]:
     """Download the images and the description of a template to the folder of a client.
 
     The images are the T1w image, the brain mask, tissue maps if they exist, and the T1w image at
-    the requested resolution. Returns None, with a problem, if a file cannot be downloaded.
+    the requested resolution. Raises `InputError` if a file cannot be downloaded.
     """
     grid = _choose_grid(space, client)
     queries = [{**grid, **image} for image in (*_REQUIRED_IMAGES.values(), _TISSUES)]
@@ -111,7 +112,7 @@ def _download_template(space: Space, client: Any) -> list[Path] | None:
         except Exception as error:
             name = images[0].relative_to(client.cache.config.root)
             _LOGGER.debug("TemplateFlow could not provide %s: %s", name, error)
-            refuse_option(
+            refusal = option_problem(
                 f"--output-spaces {space}",
                 f"the template is not stored on this machine, and {name} could not be downloaded"
                 f" ({type(error).__name__})",
@@ -121,7 +122,7 @@ def _download_template(space: Space, client: Any) -> list[Path] | None:
                 " Alternatively, use one of the templates available on this machine:"
                 f" {', '.join(available_templates())}.",
             )
-            return None
+            raise InputError([refusal]) from error
         files += images
     return files
 
@@ -135,26 +136,26 @@ def _format_download(space: Space) -> str:
     )
 
 
-def check_templates(settings: Settings) -> None:
+def judge_templates(settings: Settings) -> Iterator[Notice]:
     """Reject templates, cohorts and resolutions that do not exist, without using the network."""
     missing_spaces = []
     for space in (space for space in settings.preprocessing.spaces if space.is_template):
         if not is_available(space.template):
             missing_spaces.append(space)
         elif space.resolution and load_grid(space.template, space.resolution) is None:
-            _refuse_resolution(space, read_resolutions(space.template))
+            yield _describe_resolution(space, read_resolutions(space.template))
     if missing_spaces:
-        with _open_templateflow(missing_spaces) as client:
-            for space in missing_spaces if client is not None else ():
-                _check_with_templateflow(space, client)
+        with _open_templateflow(missing_spaces[0]) as client:
+            for space in missing_spaces:
+                yield from _judge_with_templateflow(space, client)
 
 
 @contextlib.contextmanager
-def _open_templateflow(spaces: Sequence[Space]) -> Iterator[Any]:
+def _open_templateflow(space: Space) -> Iterator[Any]:
     """Provide a client of TemplateFlow whose folder has an empty file for each existing file.
 
     The folder is temporary: the client lists the files of its folder, but the cache may be
-    read-only or contain only some templates. The client is None, with a problem, if the cache is
+    read-only or contain only some templates. Raises `InputError` about the space if the cache is
     empty and read-only, because importing the client writes files to an empty cache.
     """
     try:
@@ -162,33 +163,32 @@ def _open_templateflow(spaces: Sequence[Space]) -> Iterator[Any]:
             warnings.simplefilter("ignore")
             from templateflow import TemplateFlowClient
     except OSError as error:
-        _refuse_directory(spaces[0], error)
-        yield None
-        return
+        raise _unwritable_cache(space, error) from error
     with tempfile.TemporaryDirectory() as folder:
         yield TemplateFlowClient(root=folder, use_datalad=False)
 
 
-def _refuse_directory(space: Space, error: OSError) -> None:
-    """Report a TemplateFlow directory that is not writable."""
-    refuse_option(
+def _unwritable_cache(space: Space, error: OSError) -> InputError:
+    """Return the error that the TemplateFlow directory is not writable."""
+    refusal = option_problem(
         f"--output-spaces {space}",
         "the template is not stored on this machine, and the TemplateFlow directory"
         f" {templateflow_home()} is not writable ({error})",
         "Set the environment variable TEMPLATEFLOW_HOME to a writable directory.",
     )
+    return InputError([refusal])
 
 
-def _check_with_templateflow(space: Space, client: Any) -> None:
+def _judge_with_templateflow(space: Space, client: Any) -> Iterator[Notice]:
     """Reject a space that TemplateFlow does not provide with all images for registration."""
     option_text = f"--output-spaces {space}"
     if not client.ls(space.name, cohort=space.cohort or None, **_VOLUME):
-        refuse_option(option_text, *_describe_unknown(space, client))
+        yield option_problem(option_text, *_describe_unknown(space, client))
         return
     grid = _choose_grid(space, client)
     for name, query in _REQUIRED_IMAGES.items():
         if not client.ls(space.name, **grid, **query):
-            refuse_option(
+            yield option_problem(
                 option_text,
                 f"the template does not include a {name}, which is required for registration",
                 _OTHER_SPACE_FIX,
@@ -197,7 +197,7 @@ def _check_with_templateflow(space: Space, client: Any) -> None:
     if space.resolution:
         sizes = list_resolutions(client.get_metadata(space.name))
         if space.resolution not in sizes:
-            _refuse_resolution(space, sizes)
+            yield _describe_resolution(space, sizes)
 
 
 def _describe_unknown(space: Space, client: Any) -> tuple[str, str]:
@@ -235,10 +235,10 @@ def _choose_grid(space: Space, client: Any) -> _Query:
     return {**cohort, "resolution": next((label for label in (1, 2) if label in labels), None)}
 
 
-def _refuse_resolution(space: Space, sizes: Mapping[str, float]) -> None:
-    """Report a resolution that a template lacks; `sizes` maps its resolutions to mm."""
+def _describe_resolution(space: Space, sizes: Mapping[str, float]) -> Notice:
+    """Return the problem of a resolution that a template lacks; `sizes` are its others in mm."""
     resolutions = ", ".join(f"res-{label} ({mm:g} mm)" for label, mm in sizes.items())
-    refuse_option(
+    return option_problem(
         f"--output-spaces {space}",
         f"the resolution {space.resolution} is not available for this template (available:"
         f" {resolutions or 'no named resolution'})",

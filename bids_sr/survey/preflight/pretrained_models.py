@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bids_sr.config import SuperRes
+from bids_sr.io.notices import Notice
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, verify_model
 from bids_sr.sr.recipe_changes import select_changes
-from bids_sr.survey.bids.findings import add_problem, refuse_option
 from bids_sr.survey.bids.pretrained_models import method_of_model
+from bids_sr.survey.notices import option_problem, problem
 
 _LOADING_CODE = (
     "import json, sys; from bids_sr.survey.preflight.pretrained_models import unreadable_reason; "
@@ -21,7 +22,7 @@ _LOADING_CODE = (
 )
 
 
-def check_pretrained(superres: SuperRes) -> None:
+def judge_pretrained(superres: SuperRes) -> Iterator[Notice]:
     """Reject ``--pretrained`` models that are damaged or foreign, or differ from their cards."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
@@ -40,11 +41,11 @@ def check_pretrained(superres: SuperRes) -> None:
     )
     for file, reason in reasons.items():
         if reason:
-            add_problem(f"--pretrained {file}", reason, fix)
+            yield problem(f"--pretrained {file}", reason, fix)
     for file in intact:
         changes = select_changes(superres.recipe_changes, method_of_model(file) or "")
         if changes:
-            refuse_option(
+            yield option_problem(
                 f"--set {' '.join(map(str, changes))}",
                 f"{changes[0].method} is not trained because its model is loaded from"
                 f" --pretrained {file}, so this training setting has no effect",

@@ -18,9 +18,10 @@ from bids_sr.io.template_files import (
 )
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import refuse_option
+from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.headers import find_header, squeezed_shape
 from bids_sr.survey.bids.inputs import Subject
+from bids_sr.survey.notices import option_problem
 
 
 class OptionImage(NamedTuple):
@@ -32,8 +33,13 @@ class OptionImage(NamedTuple):
     voxels: np.ndarray
 
 
-def find_mask_space(mask: OptionImage, subject: Subject, settings: Settings) -> RegionSpace | None:
-    """Return the space of a mask for one participant; None with a problem if it has no space.
+def option_error(option: str, why: str, remedy: str) -> InputError:
+    """Return the exception for an option, which stops the whole call."""
+    return InputError([option_problem(option, why, remedy)])
+
+
+def find_mask_space(mask: OptionImage, subject: Subject, settings: Settings) -> RegionSpace:
+    """Return the space of a mask for one participant, or raise `InputError`.
 
     A mask in the space of a run must have the field of view of all runs. Only a mask in the space
     of the template may be named after another participant.
@@ -41,29 +47,27 @@ def find_mask_space(mask: OptionImage, subject: Subject, settings: Settings) -> 
     space = _find_space(mask, _list_grids(subject, settings), subject)
     for run in subject.runs if space == BOLDREF else ():
         if not mask.grid.has_view_of(Grid(shape=run.shape, affine=run.affine)):
-            refuse_option(
+            raise option_error(
                 mask.option,
                 f"the mask is in the space of a BOLD run, but its field of view differs from"
                 f" {run.stem}",
                 "Process the runs separately, or provide the mask in the space of the T1w image.",
             )
-            return None
     label = parse_entities(mask.path).get("subject", subject.label)
-    if space not in (None, TEMPLATE) and label != subject.label:
-        refuse_option(
+    if space != TEMPLATE and label != subject.label:
+        raise option_error(
             mask.option,
             f"the mask is of sub-{label}, but the call processes sub-{subject.label}",
             f"Use --participant-label {label}, and one call per participant, or a mask in the"
             " space of the template.",
         )
-        return None
     return space
 
 
 def find_atlas_spaces(
     atlas: OptionImage, subjects: Sequence[Subject], settings: Settings
 ) -> dict[str, RegionSpace]:
-    """Return the space of an atlas file by participant, and report a missing space.
+    """Return the space of an atlas file by participant; raise `InputError` if one is unknown.
 
     Participants without T1w image do not use the atlas.
     """
@@ -71,10 +75,7 @@ def find_atlas_spaces(
     for subject in (subject for subject in subjects if subject.runs and subject.t1w):
         grids = _list_grids(subject, settings)
         del grids[BOLDREF]  # atlases are resampled to the T1w image
-        space = _find_space(atlas, grids, subject)
-        if space is None:
-            break
-        spaces[subject.label] = space
+        spaces[subject.label] = _find_space(atlas, grids, subject)
     return spaces
 
 
@@ -122,8 +123,8 @@ def read_grid(header: Header) -> Grid:
 
 def _find_space(
     image: OptionImage, grids: Mapping[str, Sequence[Grid]], subject: Subject
-) -> RegionSpace | None:
-    """Return the space of an image for one participant, or None with a problem.
+) -> RegionSpace:
+    """Return the space of an image for one participant, or raise `InputError`.
 
     The space is stated by the file name, or the image has one of the known `grids`.
     """
@@ -143,10 +144,9 @@ def _find_space(
             f" one space of sub-{subject.label}"
         )
     choices = [f"space-{known.replace('+', '_cohort-')}" for known in grids]
-    refuse_option(
+    raise option_error(
         image.option,
         reason,
         f"Add the space to the file name: {', '.join(choices[:-1])} or {choices[-1]}. To use"
         " another template, list it first in --output-spaces.",
     )
-    return None

@@ -1,15 +1,17 @@
-"""Checks of an atlas or region of interest that is given as an image."""
+"""Atlas or region of interest that is given as an image."""
 
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bids_sr.config import Settings, machine
 from bids_sr.config.seeds import COMPONENTS, parse_seed
 from bids_sr.io.checksums import once_per_state
+from bids_sr.io.notices import Notice
 from bids_sr.io.region_names import (
     AUTO,
     BRAIN,
@@ -20,16 +22,17 @@ from bids_sr.io.region_names import (
     region_of_tasks,
 )
 from bids_sr.io.region_spaces import RegionSpace
-from bids_sr.survey.bids.bridges import read_header
-from bids_sr.survey.bids.findings import Findings, about, refuse_option, warn
-from bids_sr.survey.bids.headers import COLOR_REASON, READ_ERRORS, squeezed_shape
+from bids_sr.survey.bids.findings import InputError
+from bids_sr.survey.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.label_lists import list_some
+from bids_sr.survey.notices import Choice, is_problem, option_problem, warning
 from bids_sr.survey.preflight.plan import RegionMask
 from bids_sr.survey.preflight.region_spaces import (
     OptionImage,
     find_atlas_spaces,
     find_mask_space,
+    option_error,
     read_grid,
 )
 
@@ -67,56 +70,65 @@ def _count_voxels(image: Path) -> Counter[int]:
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
-@about(code="space")
-def check_regions(
-    settings: Settings, subjects: Sequence[Subject]
-) -> tuple[dict[str, RegionMask], dict[str, RegionSpace]]:
-    """Check the atlas and the masks of regions of interest.
+class Regions(NamedTuple):
+    """Masks by the text of the region, and the space of an atlas file by participant."""
 
-    Images that cannot be read, that are empty or that are not masks, and images in an unknown
-    space are rejected. Returns the valid masks by the text of the region, and the space of an
-    atlas file by participant.
+    masks: dict[str, RegionMask]
+    atlas_spaces: dict[str, RegionSpace]
+
+
+def read_regions(settings: Settings, subjects: Sequence[Subject]) -> Choice[Regions]:
+    """Read the atlas and the masks of regions of interest; warnings name labels without voxels.
+
+    Raises `InputError` for images that cannot be read, that are empty or not masks, and for images
+    in an unknown space.
     """
     activation = settings.activation
-    masks = {roi: _check_mask(roi, settings, subjects) for roi in activation.roi if is_file(roi)}
-    atlas_spaces = dict[str, RegionSpace]()
+    masks: dict[str, RegionMask] = {}
+    problems: list[Notice] = []
+    for roi in filter(is_file, activation.roi):
+        try:
+            masks[roi] = _read_mask(roi, settings, subjects)
+        except InputError as error:
+            problems += error.problems
+    atlas = Choice(value=dict[str, RegionSpace]())
     if not is_aal2(activation.atlas):
-        atlas_spaces = _check_atlas(settings, subjects)
-    return {roi: mask for roi, mask in masks.items() if mask is not None}, atlas_spaces
+        try:
+            atlas = _read_atlas(settings, subjects)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return Choice(value=Regions(masks, atlas.value), notices=atlas.notices)
 
 
-def _check_mask(roi: str, settings: Settings, subjects: Sequence[Subject]) -> RegionMask | None:
-    """Check a mask of ``--roi``; return None with a problem if it cannot be used."""
+def _read_mask(roi: str, settings: Settings, subjects: Sequence[Subject]) -> RegionMask:
+    """Read a mask of ``--roi``; raise `InputError` if it cannot be used."""
     option = f"--roi {roi}"
     fix = f"Specify a mask image. {_NAMES_FIX}"
     image = _read_image(Path(roi), option, fix, settings)
-    if image is None:
-        return None
     voxels = image.voxels
     values = np.unique(voxels[voxels > 0])
     if not values.size:
         content = "NaN" if np.isnan(voxels).all() else "0, negative or NaN"
-        refuse_option(
+        raise option_error(
             option,
             f"the mask image is empty: all voxel values are {content}",
             f"Specify a mask image with values above 0 inside the region. {_NAMES_FIX}",
         )
-        return None
     if values.size > 1 or (voxels < 0).any():
-        refuse_option(
+        raise option_error(
             option,
             f"the image is not a mask: it contains {_describe_values(voxels, values)}",
             "Specify an image with the value 1 inside the region and 0 outside. Threshold an"
             " image of probabilities, and use --set activation.atlas=FILE"
             " --roi LABELS for a label image.",
         )
-        return None
-    spaces = {}
-    for subject in (subject for subject in subjects if subject.runs):
-        space = find_mask_space(image, subject, settings)
-        if space is None:
-            return None
-        spaces[subject.label] = space
+    spaces = {
+        subject.label: find_mask_space(image, subject, settings)
+        for subject in subjects
+        if subject.runs
+    }
     return RegionMask(n_voxels=int(np.count_nonzero(voxels > 0)), spaces=spaces)
 
 
@@ -130,11 +142,11 @@ def _describe_values(voxels: np.ndarray, positive_values: np.ndarray) -> str:
     return " and ".join(texts)
 
 
-def _check_atlas(settings: Settings, subjects: Sequence[Subject]) -> dict[str, RegionSpace]:
-    """Check the label image of an atlas, and that requested regions have voxels in it.
+def _read_atlas(settings: Settings, subjects: Sequence[Subject]) -> Choice[dict[str, RegionSpace]]:
+    """Return the space of an atlas file by participant; empty if it is selected by name.
 
-    The image must be 3D and contain integers with a name for each label. Returns the space of an
-    atlas file by participant; empty for an atlas that is selected by name.
+    The image must be 3D and contain integers with a name for each label. Raises `InputError` if
+    the image cannot be used, or if requested regions have no voxels.
     """
     activation = settings.activation
     atlas = find_atlas(activation.atlas)
@@ -143,45 +155,53 @@ def _check_atlas(settings: Settings, subjects: Sequence[Subject]) -> dict[str, R
     image = _read_image(
         atlas.image, option, "Specify a single label image in NIfTI format, or use AAL2.", settings
     )
-    if image is None:
-        return {}
     voxels = image.voxels
     label_numbers = np.unique(voxels[voxels != 0])
     if not label_numbers.size:
-        refuse_option(option, f"the label image {atlas.image} is empty: all voxels are 0", fix)
-        return {}
+        raise option_error(
+            option, f"the label image {atlas.image} is empty: all voxels are 0", fix
+        )
     if (label_numbers != np.round(label_numbers)).any():
-        refuse_option(option, f"the label image {atlas.image} contains non-integer values", fix)
-        return {}
+        reason = f"the label image {atlas.image} contains non-integer values"
+        raise option_error(option, reason, fix)
     numbers = set(label_numbers.astype(int).tolist())
+    notices: list[Notice] = []
     if unnamed_labels := sorted(numbers - set(atlas.labels.values())):
-        refuse_option(
+        unnamed = option_problem(
             option,
             f"some labels of {atlas.image} are missing in {atlas.table.name}:"
             f" {list_some([*map(str, unnamed_labels)], _MAX_LABELS)}",
             "Add one row per missing label to the table.",
         )
+        notices.append(unnamed)
     existing_labels = {name for name, number in atlas.labels.items() if number in numbers}
     for region_option, labels in _list_regions(settings):
-        _check_labels(region_option, labels, existing_labels, atlas.image)
-    if not is_file(activation.atlas):
-        return {}
-    return find_atlas_spaces(image, subjects, settings)
+        notices += _judge_labels(region_option, labels, existing_labels, atlas.image)
+    spaces: dict[str, RegionSpace] = {}
+    if is_file(activation.atlas):
+        try:
+            spaces = find_atlas_spaces(image, subjects, settings)
+        except InputError as error:
+            notices += error.problems
+    if problems := list(filter(is_problem, notices)):
+        raise InputError(problems)
+    return Choice(value=spaces, notices=tuple(notices))
 
 
-def _read_image(file: Path, option_text: str, fix: str, settings: Settings) -> OptionImage | None:
-    """Return the 3D image that an option names, or None with a problem.
+def _read_image(file: Path, option_text: str, fix: str, settings: Settings) -> OptionImage:
+    """Return the 3D image that an option names, or raise `InputError`.
 
     Its voxels are only read if they fit into the memory.
     """
     import nibabel as nb
 
     limit_gb = settings.resources.mem_gb or machine.memory_gb()
-    with Findings() as findings:
+    try:
         header = read_header(file)
-    if header is None:
-        reason = f"the file {file}: {findings.problems[0].why}"
-    elif len(squeezed_shape(header)) != 3:
+    except InputError as error:
+        reason = f"the file {file}: {error.problems[0].why}"
+        raise option_error(option_text, reason, fix) from error
+    if len(squeezed_shape(header)) != 3:
         reason = f"the file {file} is not a 3D image"
     elif header.complex or header.colored:
         content = "the image contains complex values" if header.complex else COLOR_REASON
@@ -198,8 +218,7 @@ def _read_image(file: Path, option_text: str, fix: str, settings: Settings) -> O
             return OptionImage(option_text, file, read_grid(header), voxels)
         except READ_ERRORS as error:
             reason = f"the file {file} is truncated or corrupt ({error})"
-    refuse_option(option_text, reason, fix)
-    return None
+    raise option_error(option_text, reason, fix)
 
 
 def _list_regions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -211,9 +230,9 @@ def _list_regions(settings: Settings) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield f"--set activation.seeds={text}", parse_seed(text, activation.atlas).labels
 
 
-def _check_labels(
+def _judge_labels(
     option: str, labels: Collection[str], existing_labels: Collection[str], image: Path
-) -> None:
+) -> Iterator[Notice]:
     """Reject a region without any voxel in the label image, and warn of labels without voxels."""
     missing_labels = [name for name in labels if name not in existing_labels]
     if not missing_labels:
@@ -221,9 +240,9 @@ def _check_labels(
     names = list_some(missing_labels, _MAX_LABELS)
     reason = f"{image} has no voxels with the label{'s' * (len(missing_labels) > 1)} {names}"
     if len(missing_labels) < len(labels):
-        warn(option, f"{reason}. The region consists of the other labels.")
+        yield warning(option, f"{reason}. The region consists of the other labels.")
         return
-    refuse_option(
+    yield option_problem(
         option,
         f"the region is empty: {reason}",
         f"Choose labels with voxels: {list_some(sorted(existing_labels))}.",

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from textwrap import shorten
 
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import RUN_KEYS, parse_entities, same_run
-from bids_sr.survey.bids.findings import about, add_problem, current_findings, note, warn
 from bids_sr.survey.bids.label_lists import list_some
+from bids_sr.survey.notices import attribute, is_problem, note, problem, warning
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0
@@ -27,38 +28,45 @@ _Kind = tuple[bool, _Owner, str, str]  # in a used file, owner, code and subCode
 _Runs = Mapping[str, Sequence[Path | None]]  # name of a run → its BOLD file and further files
 
 
-@about(code="validator")
 def validate(
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
     read_files: Collection[Path],
-) -> None:
-    """Run the validator, and report its errors, one notice per kind.
+    known: Collection[Notice],
+) -> Iterator[Notice]:
+    """Run the validator, and yield one notice per kind of error.
 
     Errors in the dataset description and in `read_files` are problems, errors in other files are
-    warnings. Errors that concern other participants or runs, or files that already have a problem,
-    are omitted. If the validator fails, a note gives the reason.
+    warnings. Errors that concern other participants or runs are omitted, and errors of files that
+    a `known` notice is about, because it describes the file more clearly. If the validator fails,
+    a note gives the reason.
     """
     try:
         issues, messages = _read_issues(bids_dir)
     except _NotValidated as obstacle:
-        note(obstacle.file, f"the dataset was not validated because {obstacle}.")
+        yield note(obstacle.file, f"the dataset was not validated because {obstacle}.")
         return
     used_files = {bids_dir / "dataset_description.json", bids_dir, *read_files}
+    with_problem = {Path(notice.what) for notice in known if is_problem(notice)}
+    with_notice = {Path(notice.what) for notice in known}
+    errors = [
+        issue
+        for issue in issues
+        if issue.get("severity") == "error"
+        and (path := _get_path(issue, bids_dir))
+        not in (with_problem if path in used_files else with_notice)
+    ]
     find_owners = partial(_find_owners, bids_dir=bids_dir, participants=participants, runs=runs)
-    errors_by_kind = _group_errors(issues, bids_dir, used_files, find_owners)
-    for (is_used, owner, *_), errors in errors_by_kind.items():
-        what, why = _list_files(errors, bids_dir), _describe_issue(errors[0], messages)
-        with about(*owner):
-            if is_used:
-                add_problem(
-                    what,
-                    why,
-                    "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
-                )
-            else:
-                warn(what, f"{why}. Processing continues because files of this name are not read.")
+    for (is_used, owner, *_), issues_of_kind in _group_errors(
+        errors, bids_dir, used_files, find_owners
+    ).items():
+        what = _list_files(issues_of_kind, bids_dir)
+        why = _describe_issue(issues_of_kind[0], messages)
+        fix = "Correct the dataset, or skip the BIDS validator with --skip-bids-validation."
+        text = f"{why}. Processing continues because files of this name are not read."
+        notice = problem(what, why, fix) if is_used else warning(what, text)
+        yield from attribute([notice], *owner)
 
 
 class _NotValidated(Exception):
@@ -141,23 +149,16 @@ def _run_validator(program: Path, bids_dir: Path) -> tuple[list[_Issue], dict[st
 
 
 def _group_errors(
-    issues: Sequence[_Issue],
+    errors: Sequence[_Issue],
     bids_dir: Path,
     used_files: Collection[Path],
     find_owners: Callable[[Path], Sequence[_Owner]],
 ) -> dict[_Kind, list[_Issue]]:
-    """Return the errors by kind; errors in files that are not used belong to their participant.
-
-    Our own notices describe a file more clearly, so that errors of such files are omitted.
-    """
-    with_problem = {Path(problem.what) for problem in current_findings().problems}
-    with_notice = with_problem | {Path(notice.what) for notice in current_findings().notices}
+    """Return the errors by kind; errors in files that are not used belong to their participant."""
     errors_by_kind: dict[_Kind, list[_Issue]] = {}
-    for issue in issues:
+    for issue in errors:
         path = _get_path(issue, bids_dir)
         is_used = path in used_files
-        if issue.get("severity") != "error" or path in (with_problem if is_used else with_notice):
-            continue
         owners = find_owners(path)
         labels = {label for label, _ in owners}
         if owners and not is_used:

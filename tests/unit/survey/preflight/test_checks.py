@@ -11,11 +11,11 @@ import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nibabel as nb
 import numpy as np
 import pytest
-from checking import found_by, problems_of
 from data.calls import about, only_run, plan_for, plan_with_validator, problem_of, settings_for
 from data.dataset import BidsMaker
 from graphmaker import finish_trainings, stage_minutes
@@ -30,9 +30,9 @@ from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.steps.model_times import compute_time_share
-from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import BoldRun, HighresReference
 from bids_sr.survey.bids.method_options import series_of_run
+from bids_sr.survey.notices import is_problem
 from bids_sr.survey.preflight import directories, validator
 from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, notes
 from bids_sr.survey.preflight.voxel_checks import check_data
@@ -167,9 +167,9 @@ def test_folders_of_another_user_in_the_output_are_refused(
         folder.mkdir(parents=True)
     (out / "logs" / "earlier" / "settings.toml").touch()
     settings = settings_for(maker)
-    assert problems_of(directories.check_directories, settings) == []
+    assert not any(map(is_problem, directories.judge_directories(settings)))
     monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
-    problem_of(problems_of(directories.check_directories, settings), str(out / name))
+    problem_of(list(directories.judge_directories(settings)), str(out / name))
 
 
 def test_existing_files_reduce_the_required_disk_space(
@@ -182,7 +182,7 @@ def test_existing_files_reduce_the_required_disk_space(
     def problems(free_gb: float) -> list[Notice]:
         disk = type("Disk", (), {"free": free_gb * 1e9})
         monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: disk)
-        return problems_of(directories.check_disk_space, settings, cost)
+        return list(directories.judge_disk_space(settings, cost))
 
     assert problems(0.31) == []
     (problem,) = problems(0.29)
@@ -601,11 +601,9 @@ def problems(tmp_path: Path, install: Callable[[str], None]) -> Callable[..., li
         errors = [{"severity": "error", **issue} for issue in issues]
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
         report.write_text(json.dumps({"issues": {"issues": errors, "codeMessages": messages}}))
-        previous = [Notice(what=str(path)) for path in reported_paths]
+        known = [Notice(what=str(path)) for path in reported_paths]
         files = {Path("/d" + issue["location"]) for issue in issues}
-        with Findings(problems=[*previous]) as findings:
-            validator.validate(Path("/d"), ["01"], RUNS, files)
-        return findings.problems[len(previous) :]
+        return list(validator.validate(Path("/d"), ["01"], RUNS, files, known))
 
     return validate
 
@@ -650,14 +648,13 @@ def test_a_failing_or_missing_validator_is_a_notice(
     script: str,
     value: str,
 ) -> None:
-    arguments = (validator.validate, tmp_path, ["01"], {}, ())
+    arguments: tuple[Any, ...] = (tmp_path, ["01"], {}, (), ())
     monkeypatch.setenv("PATH", "/bin:/usr/bin")
     monkeypatch.setattr(validator, "_TIMEOUT_S", 1.0)
-    missing = found_by(*arguments)
+    missing = list(validator.validate(*arguments))
     install(f"exec 2>&1\n{script}")
-    for findings in (missing, found_by(*arguments)):
-        assert findings.problems == []
-        (notice,) = findings.notices
+    for notices in (missing, list(validator.validate(*arguments))):
+        (notice,) = notices
         assert (notice.what, notice.level) == (str(tmp_path), "note")
     assert value in notice.why
 

@@ -11,37 +11,40 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from data.calls import about, plan_for, problem_of
-from data.dataset import BidsMaker
+from data.calls import about, problem_of
 
 from bids_sr.config import Paths, Settings
 from bids_sr.config.sections.preprocessing import Preprocessing
 from bids_sr.config.sections.run import Run
 from bids_sr.io import template_files
 from bids_sr.io.nifti import save_image
-from bids_sr.survey.bids.findings import Findings
-from bids_sr.survey.preflight import output_spaces
+from bids_sr.io.notices import Notice
+from bids_sr.survey.notices import judge
+from bids_sr.survey.preflight.checks import plan_call
+from bids_sr.survey.preflight.output_spaces import judge_spaces, judge_templates
 
 COLIN = "MNIColin27"
 PEDIATRIC = "MNIPediatricAsym"
 IMAGE = np.random.default_rng(0).integers(0, 9, (12, 12, 12)).astype(np.uint8)
 
 
-def check_spaces(
-    *spaces: str,
-    labels: Sequence[str] = ("01",),
-    without_anat: Sequence[str] = (),
-    dry_run: bool = False,
-) -> Findings:
-    """Return what is reported of output spaces, whose names exist."""
-    settings = Settings(
+def settings_of(*spaces: str, dry_run: bool = False) -> Settings:
+    return Settings(
         paths=Paths(bids_dir=Path("bids"), output_dir=Path("out")),
         preprocessing=Preprocessing(output_spaces=spaces),
         run=Run(dry_run=dry_run),
     )
-    with Findings() as findings:
-        output_spaces.check_spaces(settings, labels=labels, without_anat=without_anat)
-    return findings
+
+
+def reported(
+    *spaces: str,
+    labels: Sequence[str] = ("01",),
+    without_anat: Sequence[str] = (),
+    dry_run: bool = False,
+) -> list[Notice]:
+    """Return what is reported of output spaces, whose names exist."""
+    settings = settings_of(*spaces, dry_run=dry_run)
+    return list(judge_spaces(settings, labels=labels, without_anat=without_anat))
 
 
 @pytest.fixture(autouse=True)
@@ -93,22 +96,22 @@ def test_grids_are_read_from_images_and_from_the_description(home: Path) -> None
 def test_templates_in_the_cache_are_found(home: Path) -> None:
     folder = home / f"tpl-{COLIN}"
     write_template(folder, f"tpl-{COLIN}_res-01")
-    assert check_spaces(f"{COLIN}:res-1") == Findings()
+    assert reported(f"{COLIN}:res-1") == []
     assert template_files.available_templates()[-1] == COLIN
     (folder / f"tpl-{COLIN}_res-01_T1w.nii.gz").write_bytes(b"")
     assert not template_files.is_available(COLIN), "an empty file was not downloaded"
     write_template(home / f"tpl-{PEDIATRIC}" / "cohort-2", f"tpl-{PEDIATRIC}_cohort-2_res-1")
-    assert check_spaces(f"{PEDIATRIC}:cohort-2:res-1") == Findings()
+    assert reported(f"{PEDIATRIC}:cohort-2:res-1") == []
     assert template_files.load_grid(f"{PEDIATRIC}+2", "1") is not None
 
 
 def test_participants_without_a_t1w_image_only_have_the_space_of_the_run() -> None:
-    problems = check_spaces("func", "T1w", without_anat=("01",)).problems
-    problem_of(problems, "--output-spaces", "func", code="option")
-    findings = check_spaces("T1w", labels=("01", "02"), without_anat=("02",))
-    assert not findings.problems
-    assert about(findings.notices, "sub-02", "T1w")
-    assert check_spaces("func", without_anat=("01",)) == Findings()
+    problem_of(
+        reported("func", "T1w", without_anat=("01",)), "--output-spaces", "func", code="option"
+    )
+    (notice,) = about(reported("T1w", labels=("01", "02"), without_anat=("02",)), "sub-02", "T1w")
+    assert (notice.level, notice.subject) == ("note", "02")
+    assert reported("func", without_anat=("01",)) == []
 
 
 # ---- templates of TemplateFlow
@@ -128,23 +131,16 @@ NONEXISTENT = {
 }
 
 
-def test_spaces_that_do_not_exist_are_refused_before_the_data_set_is_read(
-    maker: BidsMaker, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spaces_that_do_not_exist_are_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The list of templates is complete, also if the cache only contains some templates."""
-    monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
     monkeypatch.setattr(requests, "get", lambda url, **_: pytest.fail("network"))
     write_template(home / "tpl-OASIS30ANTs", "tpl-OASIS30ANTs_res-01")
     (home / "tpl-Own").mkdir()
-    monkeypatch.setattr(
-        "bids_sr.survey.preflight.checks.survey", lambda _: pytest.fail("data set read")
-    )
-    problems = plan_for(maker, "--output-spaces", "func", *EXISTING, *NONEXISTENT).problems
-    assert [problem.what for problem in problems] == [
-        f"--output-spaces {space}" for space in NONEXISTENT
-    ]
+    settings = settings_of("func", *EXISTING, *NONEXISTENT)
+    problems = list(judge((judge_templates,), settings))
     for problem, (space, values) in zip(problems, NONEXISTENT.items(), strict=True):
         problem_of([problem], f"--output-spaces {space}", *values, code="option")
+    assert plan_call(settings, lambda _: pytest.fail("data set read")).problems
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +157,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_plan_names_a_command_that_stores_the_template_beforehand(
     client: Any, monkeypatch: pytest.MonkeyPatch, space: str
 ) -> None:
-    (notice,) = check_spaces(space, dry_run=True).notices
+    (notice,) = reported(space, dry_run=True)
     (code,) = re.findall('python -c "(.*)"', notice.why)
     names: list[str] = []
     api = SimpleNamespace(
@@ -217,7 +213,7 @@ def test_a_template_with_cohort_resolution_and_tissues_is_downloaded(
     save_image(IMAGE[:6], np.eye(4), folder / f"{stem}_res-2_T1w.nii.gz")
     for tissue in ("GM", "WM"):
         save_image(IMAGE, np.eye(4), folder / f"{stem}_res-1_label-{tissue}_probseg.nii.gz")
-    assert check_spaces(f"{PEDIATRIC}:cohort-2:res-2").problems == []
+    assert reported(f"{PEDIATRIC}:cohort-2:res-2") == []
     description = Path(f"tpl-{PEDIATRIC}") / "template_description.json"
     assert filled_files(home) >= {description, *filled_files(server)}
     assert template_files.is_available(f"{PEDIATRIC}+2")
@@ -239,5 +235,5 @@ def test_a_failed_download_is_refused_and_leaves_no_image(
         home.mkdir()
         (home / f"tpl-{COLIN}").touch()
         values = ["TEMPLATEFLOW_HOME"]
-    problem_of(check_spaces(COLIN).problems, f"--output-spaces {COLIN}", *values, code="option")
+    problem_of(reported(COLIN), f"--output-spaces {COLIN}", *values, code="option")
     assert not [path for path in filled_files(home) if path.name.endswith(".nii.gz")]

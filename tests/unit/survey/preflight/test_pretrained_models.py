@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from checking import problems_of
 from data.calls import Cases, arguments, check_case, plan_for
 from data.dataset import BidsMaker, snapshot
 
@@ -184,5 +183,5 @@ def test_the_damaged_model_of_several_is_named(maker: BidsMaker) -> None:
     first.with_name("other.json").rename(first.with_suffix(".json"))
     second = save(maker, method="vit")
     superres = SuperRes(method=("srgan", "vit"), pretrained=(first, second))
-    (problem,) = problems_of(pretrained_models.check_pretrained, superres)
+    (problem,) = pretrained_models.judge_pretrained(superres)
     assert problem.what == f"--pretrained {second}"

@@ -15,7 +15,6 @@ import nibabel as nb
 import numpy as np
 import pytest
 import torch
-from checking import found_by
 from data.calls import arguments, only_run, plan_for, settings_for
 from data.dataset import BidsMaker, snapshot
 from graphmaker import stage_minutes
@@ -29,7 +28,6 @@ from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import get_operator
-from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.preflight import validator
 from bids_sr.survey.preflight.plan import Plan
@@ -194,7 +192,7 @@ def test_both_data_sets_are_valid(prepared: Prepared) -> None:
         pytest.skip(f"{program} is not installed")
     paths = prepared.settings.paths
     for root in (paths.retrospective_dir, paths.retrospective_truth_dir):
-        assert found_by(validator.validate, root, ["01"], (), [*root.rglob("*")]) == Findings()
+        assert list(validator.validate(root, ["01"], {}, [*root.rglob("*")], ())) == []
 
 
 def test_slices_along_the_first_axis_are_downsampled_in_plane(
