@@ -6,6 +6,7 @@ The steps are those of the program, without maps and intervals that the test doe
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,15 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class _Level:
+class Level:
     """Series that was downsampled and super-resolved again.
 
     `lowres_series` is the downsampled series and `lowres_mask` its brain mask. `reconstructed` and
     `acquired` are block effects of the super-resolved series and of the series, and `active_t` the
     t map of the downsampled series, interpolated to the grid of the series (x, y, z). `task_free`
-    are the block effects with a prior of the downsampled series without its task.
+    are the block effects with a prior of the downsampled series without its task. `low_effects`
+    are the block effects of the downsampled series, `low_maps` its maps and `low_affine` its
+    voxel-to-world matrix. `errors` is the series of reconstruction errors, which may be removed.
     """
 
     lowres_series: Path
@@ -67,7 +70,11 @@ class _Level:
     reconstructed: Array
     acquired: Effects
     active_t: Array
-    task_free: Array
+    task_free: Array | None
+    low_effects: Array
+    low_maps: Mapping[tuple[str, str], Array]
+    low_affine: Array
+    errors: Path
 
 
 def store_draw(person: Person, name: str, seed: int, folder: Path, file: Path) -> None:
@@ -78,29 +85,48 @@ def store_draw(person: Person, name: str, seed: int, folder: Path, file: Path) -
     simulation = simulate_run(person, WORLDS[name], [seed, *name.encode()])
     measured = folder / "measured.nii"
     save_image(simulation.series, person.affine, measured, tr=person.tr)
-    final = _super_resolve(measured, person, person.mask, folder, motion=None)
+    final = super_resolve(measured, person, person.mask, folder)
     acquired_file = final.lowres_series.rename(folder / "acquired.nii")
-    with SeriesReader(acquired_file) as reader:
-        smoothness = measure_smoothness(reader, final.lowres_mask, 0)
-        # regressors of a run without head motion
-        poses = np.tile(np.eye(4), (person.series.shape[3], 1, 1))
-        motion = motion_regressors(poses, final.lowres_mask, reader.affine)
-    test = _super_resolve(acquired_file, person, final.lowres_mask, folder, motion=motion)
+    test, smoothness = test_run(acquired_file, person, final.lowres_mask, folder)
     test.lowres_series.unlink()
     facts = {"smoothness": smoothness} | _measure_truth(person, WORLDS[name], simulation, final)
-    _save_draw(file, test, facts)
+    save_draw(file, test, facts)
 
 
-def _super_resolve(
-    file: Path, person: Person, mask: Array, folder: Path, motion: Array | None
-) -> _Level:
-    """Downsample a series (4D) and super-resolve it; `motion` are regressors of head motion."""
+def test_run(file: Path, person: Person, mask: Array, folder: Path) -> tuple[Level, float]:
+    """Downsample an acquired run and super-resolve it; return also the run's smoothness."""
+    with SeriesReader(file) as reader:
+        smoothness = measure_smoothness(reader, mask, 0)
+        # regressors of a run without head motion
+        poses = np.tile(np.eye(4), (person.series.shape[3], 1, 1))
+        motion = motion_regressors(poses, mask, reader.affine)
+    return super_resolve(file, person, mask, folder, motion, is_test=True), smoothness
+
+
+def super_resolve(
+    file: Path,
+    person: Person,
+    mask: Array,
+    folder: Path,
+    motion: Array | None = None,
+    *,
+    is_test: bool = False,
+    n_samples: int = 1,
+) -> Level:
+    """Downsample a series (4D) and super-resolve it.
+
+    `motion` are regressors of head motion. Effects with a prior of the run without its task are
+    only computed in a test. Samples of the errors (`n_samples`) are needed for intervals only.
+    """
     recipe = get_method(METHOD).variance
     assert recipe is not None
     model = person.linear_model
-    # Samples of the errors are needed for intervals only.
-    with SeriesReader(file) as reader, mock.patch.object(lower_resolution_errors, "N_SAMPLES", 1):
+    with (
+        SeriesReader(file) as reader,
+        mock.patch.object(lower_resolution_errors, "N_SAMPLES", n_samples),
+    ):
         design = model.inputs.build_block_design(reader, ())
+        task = list_task_regressors(model.build_design(reader), design, reader.shape[3])
         result = lower_resolution_errors.reconstruct_at_lower_resolution(
             reader,
             mask,
@@ -109,11 +135,12 @@ def _super_resolve(
             folder,
             nuisance=motion,
             seed=1,
-            task=list_task_regressors(model.build_design(reader), design, reader.shape[3]),
+            task=task if is_test else None,
         )
         acquired = block_effects(reader, mask, design, series=MEASURED)
     assert result.mask.shape == mask.shape
     with SeriesReader(result.lowres_series) as reader:
+        low_affine = reader.affine
         maps = map_activation(
             reader,
             result.lowres_mask,
@@ -122,24 +149,27 @@ def _super_resolve(
             ActivationSettings(kinds=("glm",)),
             scratch=folder,
         )[0.0].maps
+        low_maps = {key: maps[key] for key in maps}
         blocks = block_effects(reader, result.lowres_mask, design, series=METHOD)
-        active_t = sample_volume(maps["stimulus", "t"], reader.affine, mask.shape, acquired.affine)
+        active_t = sample_volume(maps["stimulus", "t"], low_affine, mask.shape, acquired.affine)
     with SeriesReader(result.errors) as reader:
         errors = block_effects(reader, mask, design, series=METHOD)
-    result.errors.unlink()
-    task_free = result.reconstruct_without_task(blocks.betas)
-    return _Level(
-        result.lowres_series,
-        result.lowres_mask,
-        acquired.betas + errors.betas,
-        acquired,
-        active_t,
-        task_free,
+    return Level(
+        lowres_series=result.lowres_series,
+        lowres_mask=result.lowres_mask,
+        reconstructed=acquired.betas + errors.betas,
+        acquired=acquired,
+        active_t=active_t,
+        task_free=result.reconstruct_without_task(blocks.betas) if is_test else None,
+        low_effects=blocks.betas,
+        low_maps=low_maps,
+        low_affine=low_affine,
+        errors=result.errors,
     )
 
 
 def _measure_truth(
-    person: Person, world: World, simulation: Simulation, final: _Level
+    person: Person, world: World, simulation: Simulation, final: Level
 ) -> dict[str, float]:
     """Return the explained variance of known activity by region, and the number of active voxels.
 
@@ -187,7 +217,7 @@ def explained_variance(effect: Array, known: Array, voxels: Array) -> float:
     return 1 - float(np.square(effect - known).sum()) / energy if energy else float("-inf")
 
 
-def _save_draw(file: Path, test: _Level, facts: dict[str, float]) -> None:
+def save_draw(file: Path, test: Level, facts: dict[str, float]) -> None:
     """Write block effects at half the resolution, the t map and the facts of a draw."""
     acquired = test.acquired
     arrays = {
@@ -225,6 +255,7 @@ def load_draw(file: Path) -> Draw:
             half=int(half),
             share=float(share),
             used=bool(used),
+            modulations=(1.0,) * int((events[:, 0] == index).sum()),
         )
         for index, (half, share, used) in enumerate(columns)
     )

@@ -16,9 +16,14 @@ from bids_sr.spatial.nyquist import beyond_nyquist
 FACTOR = (2.0, 2.0, 1.0)
 _CHANGE = 0.03  # signal change of the strongest activity, relative to the mean of the brain
 KNOWN, NEW, NYQUIST, DRAWN = "13 kinds", "new kinds", "end near Nyquist", "drawn sizes"
-"""Groups of kinds: of earlier rules, of other nature, with a known end of their spectrum, and
-compact activity whose sizes are drawn.
+PLACED = "places that fluctuate"
+"""Groups of kinds: of earlier rules, of other nature, with a known end of their spectrum, compact
+activity whose sizes are drawn, and activity in places that fluctuate or respond late.
 """
+_PATCH_MM = 7.0, 20.0  # diameter of patches
+_OWN_SD = 0.1, 2.5  # own fluctuations of patches relative to the median SD of a voxel
+_LAG_S = 3.0, 5.0
+_OWN_MEMORY = 2.0  # volumes, standard deviation of the Gaussian that smooths own fluctuations
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,9 @@ class World:
     the series to which activity is added (X, Y, Z, T); None for the fluctuations of the person.
     `other_activity` is the distribution in the second half of the blocks; None if all blocks have
     the same activity. `cutoff` is the lowest spatial frequency without activity, relative to the
-    Nyquist frequency of the acquired run; None if the spectrum is not limited.
+    Nyquist frequency of the acquired run; None if the spectrum is not limited. If a patch
+    `fluctuates`, a slow fluctuation of its own is added. If the response is `late`, it has a
+    random lag.
     """
 
     group: str
@@ -38,6 +45,8 @@ class World:
     fluctuations: Callable[[Person, np.random.Generator], Array] | None = None
     other_activity: Callable[[Person, np.random.Generator], Array] | None = None
     cutoff: float | None = None
+    fluctuates: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,12 +54,15 @@ class Simulation:
     """Run with known activity.
 
     `series` is the run (X, Y, Z, T). `activities` are distributions in signal units (X, Y, Z), and
-    `responses` the time series of each (T,).
+    `responses` the time series of each (T,). `own_sd` is the SD of own fluctuations in patches,
+    relative to the median SD of a voxel, and `lag` the delay of the response (s).
     """
 
     series: Array
     activities: Sequence[Array]
     responses: Sequence[Array]
+    own_sd: float = 0.0
+    lag: float = 0.0
 
 
 def simulate_run(person: Person, world: World, seed: Sequence[int]) -> Simulation:
@@ -66,16 +78,41 @@ def simulate_run(person: Person, world: World, seed: Sequence[int]) -> Simulatio
     ]
     if world.cutoff is not None:
         activities = [_limit_spectrum(activity, world.cutoff) for activity in activities]
+    lag = float(rng.uniform(*_LAG_S)) if world.late else 0.0
     responses = (
-        [person.compute_response(person.events)]
+        [person.compute_response(delay_events(person.events, lag))]
         if len(activities) == 1
         else [person.compute_response(events) for events in _split_events(person)]
     )
     series = world.fluctuations(person, rng) if world.fluctuations else person.series
+    own_sd = 0.0
+    if world.fluctuates:
+        least, most = np.log(_OWN_SD)
+        own_sd = float(np.exp(rng.uniform(least, most)))
+        patches = np.abs(activities[0]) / highest
+        series = series + _fluctuate(person, rng, patches, own_sd)
     series = person.mean[..., None] + series
     for activity, response in zip(activities, responses, strict=True):
         series = series + activity[..., None] * response
-    return Simulation(series.astype(np.float32), activities, responses)
+    return Simulation(series.astype(np.float32), activities, responses, own_sd, lag)
+
+
+def delay_events(events: Events, seconds: float) -> Events:
+    """Return events with later onsets."""
+    return Events(events.table.assign(onset=events.table["onset"] + seconds))
+
+
+def _fluctuate(person: Person, rng: np.random.Generator, patches: Array, own_sd: float) -> Array:
+    """Return a slow fluctuation of each connected patch (X, Y, Z, T); `patches` are 0 to 1.
+
+    `own_sd` is the SD relative to the median SD of a voxel of the brain.
+    """
+    labels, count = ndimage.label(patches > 0)
+    noise = rng.standard_normal((count + 1, person.series.shape[3]))
+    slow = ndimage.gaussian_filter1d(noise, _OWN_MEMORY, axis=1)
+    slow /= slow.std(axis=1, keepdims=True)
+    scale = own_sd * float(np.median(person.sd[person.mask]))
+    return np.asarray(scale * patches[..., None] * slow[labels], dtype=np.float32)
 
 
 def _limit_spectrum(activity: Array, cutoff: float) -> Array:
@@ -142,6 +179,18 @@ def _draw_size(
     """Return foci of a random size, by a function of generator, size (mm) and number."""
     size = person.size(rng)
     return place(rng, size, count_foci(size))
+
+
+def _draw_patches(person: Person, rng: np.random.Generator) -> Array:
+    """Return balls of a random diameter at random places, 0 to 1."""
+    diameter = person.size(rng, *_PATCH_MM)
+    return person.hats(rng, diameter, count_foci(diameter))
+
+
+def _draw_signs(patches: Array, rng: np.random.Generator) -> Array:
+    """Change the sign of every second connected patch, at random."""
+    labels, count = ndimage.label(patches > 0)
+    return np.asarray(patches * rng.permutation(np.resize([1.0, -1.0], count + 1))[labels])
 
 
 WORLDS = {
@@ -278,6 +327,30 @@ WORLDS = {
         DRAWN, "folded sheets, 4 to 20 mm thick, in an area", lambda p, rng: p.sheets(rng)
     ),
     "rim": World(DRAWN, "outer 3 to 12 mm of the brain in plane", lambda p, rng: p.rim(rng)),
+    "own fluctuations": World(
+        PLACED,
+        "balls of 7 to 20 mm that also fluctuate slowly without the task, each by itself, with .1"
+        " to 2.5 times the median SD of a voxel",
+        _draw_patches,
+        fluctuates=True,
+    ),
+    "own fluctuations of both signs": World(
+        PLACED,
+        "the same, with positive and negative activity",
+        lambda p, rng: _draw_signs(_draw_patches(p, rng), rng),
+        fluctuates=True,
+    ),
+    "maxima": World(
+        PLACED,
+        "balls of 7 to 20 mm on the strongest maxima of the SD of the fluctuations",
+        lambda p, rng: p.hats_on_maxima(rng, p.size(rng, *_PATCH_MM)),
+    ),
+    "late": World(PLACED, "balls of 7 to 20 mm with a lag of 3 to 5 s", _draw_patches, late=True),
+    "both signs": World(
+        PLACED,
+        "SD of the fluctuations times a smooth field of 40 mm of both signs",
+        lambda p, rng: p.sd * p.field(rng, 40.0),
+    ),
 } | {
     f"ends at {cutoff:.1f}": World(
         NYQUIST,

@@ -30,6 +30,8 @@ _RUNS = {
 PEOPLE = tuple(_RUNS)
 """Names of the people: studyforrest, run 2 of pydecnef, opennft."""
 _FWHM_PER_SIGMA = 2.3548
+# neighbors of a voxel in its slice
+_IN_PLANE = ndimage.generate_binary_structure(3, 1) & [[[False, True, False]]]
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,7 @@ class Person:
 
         The slices at the ends of the run are as likely as others.
         """
-        in_plane = ndimage.generate_binary_structure(3, 1) & [[[False, True, False]]]
-        places = np.argwhere(ndimage.binary_erosion(self.mask, in_plane, iterations=2))
+        places = np.argwhere(ndimage.binary_erosion(self.mask, _IN_PLANE, iterations=2))
         points = np.zeros(self.mask.shape)
         points[tuple(places[rng.choice(len(places), count, replace=False)].T)] = 1
         return points
@@ -108,13 +109,29 @@ class Person:
         return np.asarray(out / out.max())
 
     def hats(self, rng: np.random.Generator, diameter_mm: float, count: int) -> Array:
-        """Return balls of equal value at random places of the brain, 0 to 1.
+        """Return balls of equal value at random places of the brain, 0 to 1."""
+        return self._balls(self.points(rng, count), diameter_mm)
+
+    def hats_on_maxima(self, rng: np.random.Generator, diameter_mm: float) -> Array:
+        """Return balls of equal value on maxima of the SD of the fluctuations, 0 to 1.
+
+        A third to all of the usual number of balls are on the strongest maxima, two voxels inside
+        the edge of the brain in plane.
+        """
+        smoothed = self.smooth(self.sd, diameter_mm / 2)
+        inside = ndimage.binary_erosion(self.mask, _IN_PLANE, iterations=2)
+        widths = np.maximum(3, 2 * np.round(diameter_mm / self.zooms / 2).astype(int) + 1)
+        is_maximum = (ndimage.maximum_filter(smoothed, size=widths) == smoothed) & inside
+        count = max(4, round(count_foci(diameter_mm) * float(rng.uniform(1 / 3, 1))))
+        lowest = np.sort(smoothed[is_maximum])[::-1][:count][-1]
+        return self._balls(is_maximum & (smoothed >= lowest), diameter_mm)
+
+    def _balls(self, points: Array, diameter_mm: float) -> Array:
+        """Return balls of equal value around points, 0 to 1.
 
         Voxels at the edge have the fraction of the voxel that is inside, along the radius.
         """
-        distances = ndimage.distance_transform_edt(
-            self.points(rng, count) == 0, sampling=self.zooms
-        )
+        distances = ndimage.distance_transform_edt(points == 0, sampling=self.zooms)
         return np.asarray(np.clip((diameter_mm / 2 - distances) / self.zooms[0] + 0.5, 0, 1))
 
     def size(

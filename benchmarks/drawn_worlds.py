@@ -61,7 +61,7 @@ def list_draws(arguments: Sequence[str]) -> Iterator[Job]:
 
 
 @lru_cache(maxsize=1)
-def _read_cached_person(data: Path, name: str, n_slices: int) -> Person:
+def read_cached_person(data: Path, name: str, n_slices: int) -> Person:
     return read_person(data, name, n_slices)
 
 
@@ -74,7 +74,7 @@ def _draw(task: tuple[Path, Path, Job]) -> str:
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            person = _read_cached_person(data, job.person, job.n_slices)
+            person = read_cached_person(data, job.person, job.n_slices)
             store_draw(person, job.world, job.seed, Path(folder), out / job.file)
     except Exception:  # the other draws do not depend on this draw
         return f"{job.file} failed\n{traceback.format_exc()}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,16 @@ from _worlds_kinds import DRAWN, FACTOR, KNOWN, NEW, NYQUIST, WORLDS
 from _worlds_people import CONTRAST, PEOPLE
 from drawn_worlds import Job, list_draws
 
-from bids_sr.engine.metric_rows import metric_rows
-from bids_sr.evaluation.detail_support import SMOOTHNESS, classify_detail
-from bids_sr.evaluation.tested_detail import iterate_tested_detail
+from bids_sr.engine.metric_rows import MetricRow, metric_rows
+from bids_sr.evaluation.detail_support import (
+    MIN_FINENESS,
+    MIN_FOLLOWING,
+    SMOOTHNESS,
+    RegionResult,
+    classify_detail,
+)
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
+from bids_sr.evaluation.tested_detail import FINENESS, FOLLOWING, iterate_tested_detail
 
 REGIONS = ("active", "brain")
 SLAB = 5
@@ -51,7 +58,7 @@ def classify_effects(draw: Draw) -> dict[str, Any]:
         *metric_rows(METHOD, {SMOOTHNESS: draw.facts["smoothness"]}, region="brain"),
     ]
     support = classify_detail(rows, METHOD, ["stimulus"])["stimulus"]
-    return {
+    return {"fineness decides": _is_left_to_fineness(rows, support.active)} | {
         f"{region}, {name}": cell
         for region, result in zip(REGIONS, (support.active, support.brain), strict=True)
         for name, cell in (
@@ -61,6 +68,23 @@ def classify_effects(draw: Draw) -> dict[str, Any]:
             ("lower", math.nan if result.row is None else result.row.lower),
         )
     }
+
+
+def _is_left_to_fineness(rows: Sequence[MetricRow], result: RegionResult) -> bool:
+    """Return whether only the interval of the fineness refuses the detail in active voxels."""
+    decided, tested = result.deciding_row, result.row
+    following = next(
+        (row.value for row in rows if (row.statistic, row.region) == (FOLLOWING, ACQUIRED_ACTIVE)),
+        math.nan,
+    )
+    return (
+        result.state == "not testable"
+        and decided is not None
+        and tested is not None
+        and decided.statistic == FINENESS
+        and decided.value > MIN_FINENESS
+        and following >= MIN_FOLLOWING * tested.value
+    )
 
 
 def count_states(draws: pd.DataFrame) -> dict[str, Any]:

@@ -184,6 +184,9 @@ def numbers() -> dict[str, str]:
     tested = [row for row in rows("tested_detail_counts") if row["runs"] == "unsmoothed"]
     threads = {row["training"]: row["ratio"] for row in rows("training_threads")}
     worlds = {row["draws of"]: row for row in rows("tested_worlds")}
+    maps = {(row["draws of"], row["map"]): row for row in rows("safe_map")}
+    placed = "own fluctuations or maxima"
+    safe, others = maps[placed, "5 mm"], maps["other kinds", "5 mm"]
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     example = json.loads((HERE / "figures/example.json").read_text("utf-8"))
     took, outputs = example["resources"], example["outputs"]
@@ -248,7 +251,15 @@ def numbers() -> dict[str, str]:
         "tested_wrong": str(sum(row["measured at or below 0"] for row in tested)),
         "tested_covered": str(sum(row["covered"] for row in tested)),
         "tested_within": str(sum(row["within .10"] for row in tested)),
+        "tested_bias": ", ".join(short(row["mean difference"]) for row in tested),
         "tested_useful": tested[0]["measured above 0 and recovered"],
+        "signs_in_masks": percents(row["wrong"] for row in rows("signs_in_masks")),
+        "safe_wrong": f"{safe['wrong']} of {safe['recovered']}",
+        "safe_harm": f"{safe['below -.02']} of {safe['recovered']}",
+        "safe_worst": short(safe["worst"]),
+        "safe_unsmoothed": f"{maps[placed, '0 mm']['below -.02']} of {safe['recovered']}",
+        "safe_gain": short(maps["other kinds", "5 mm"]["right, over B-spline"]),
+        "safe_others": f"{others['wrong']} of {others['recovered']}",
         "worlds_active": worlds["all"]["active: false, recovered"],
         "worlds_brain": worlds["all"]["brain: false, recovered"],
         "worlds_nyquist": worlds["end near Nyquist"]["active: false, recovered"],

@@ -75,6 +75,7 @@ MAX_SMOOTHNESS = 0.8
 """Largest smoothness of a run (FWHM in voxels) that can be tested."""
 _MAX_ABSENT = 0.1  # upper limit of explained variance, below which there is evidence against it
 _MIN_BRAIN_FINENESS = 0.4  # of the whole brain, to confirm the fineness in active voxels
+_NEAR = 0.05  # distance of a limit of the fineness, which one block more or less can change
 SupportState = Literal["recovered", "not supported", "not testable"]
 
 
@@ -273,10 +274,13 @@ def _classify_region(
     following = rows_by_statistic.get(FOLLOWING)
     if following is not None and not following.value >= MIN_FOLLOWING * row.value:
         return _reject(Statement.COMPACT, row=row, deciding_row=following)
+    is_near = abs(compute_one_sided_limits(fineness)[0] - MIN_FINENESS) < _NEAR
     if not is_fine:
-        unknown = _reject(Statement.UNKNOWN_FINENESS, {"n": f"{fineness.n}"}, row, fineness)
+        values = {"n": f"{fineness.n}", "near": f", {Statement.NEAR_LIMIT}" if is_near else ""}
+        unknown = _reject(Statement.UNKNOWN_FINENESS, values, row, fineness)
         return replace(unknown, only_safe=bool(_decide_fineness(rows, region, MIN_FINENESS)))
-    return RegionResult(state="recovered", row=row, deciding_row=row)
+    reason = Statement.NEAR_LIMIT if is_near else ""
+    return RegionResult(state="recovered", row=row, reason=reason, deciding_row=row)
 
 
 def _reject(

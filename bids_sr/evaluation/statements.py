@@ -167,8 +167,9 @@ class Statement(StrEnum):
     WIDE_INTERVAL = "the confidence interval ({ends} %) contains 0"
     UNKNOWN_FINENESS = (
         "it is unknown whether the acquired effect fades in the finer half of the tested detail"
-        " ({n} slices or parts of active voxels inside the brain)"
+        " ({n} slices or parts of active voxels inside the brain{near})"
     )
+    NEAR_LIMIT = "the fineness is so near its limit that one block more or less can decide"
     FADES = "the acquired effect fades in the finer half of the tested detail"
     COMPACT = (
         "with a prior that was estimated without the task, less of the detail is explained: the"
@@ -256,10 +257,10 @@ class Statement(StrEnum):
         " voxel."
     )
     BLIND_SPOT = (
-        "The test requires that the detail is also explained without the task, because in compact"
-        " activity of 1 to 1.7 acquired voxels right and wrong detail look the same. The answer"
-        " may still be yes for activity without detail finer than the acquired voxels, although"
-        " all of its added detail is wrong."
+        "The test rejects compact activity in places that do not fluctuate without the task,"
+        " because right and wrong detail look the same there. Compact patches that also fluctuate"
+        " without the task may be accepted, although their added detail is wrong; in the safe map,"
+        " it does little harm. So may activity without detail finer than the acquired voxels."
     )
     THERMAL_NOISE = (
         "Thermal noise is {noise} of the signal, more than in all runs with measured accuracy (at"

@@ -69,7 +69,8 @@ def rows_of(
         # .16 + .826 * .2 is below a third
         ({"fineness": 0.16}, "not supported", Statement.FADES),
         ({"fineness": 0.45}, "not testable", Statement.UNKNOWN_FINENESS),
-        ({"fineness": 0.5}, "recovered", ""),
+        ({"fineness": 0.5}, "recovered", Statement.NEAR_LIMIT),
+        ({"fineness": 0.6}, "recovered", ""),
         ({"fineness": math.nan}, "not testable", Statement.UNKNOWN_FINENESS),
         ({"smoothness": 0.9}, "not testable", "0.9 voxels"),
         ({"smoothness": math.nan}, "recovered", ""),
