@@ -63,5 +63,9 @@ def test_values_of_large_effects_are_next_to_those_of_other_active_voxels():
     assert effects.other_dark_share == pytest.approx(1 / (16 * 32 * 4))
     assert (effects.median, effects.p95) == pytest.approx((3, 10))
     rows = effects.list_rows("sbl", "hand", 0.0)
-    assert find_large_effects(rows, "sbl", "hand") == effects
+    smoothed = describe_large_effects(effect / 2, active, dark, FACTOR).list_rows(
+        "sbl", "hand", 5.0
+    )
+    for mixed in ([*rows, *smoothed], [*smoothed, *rows]):
+        assert find_large_effects(mixed, "sbl", "hand") == effects
     assert find_large_effects(rows, "sbl", "foot") is None

@@ -188,6 +188,22 @@ def test_the_scale_of_a_small_region_is_its_own():
     assert np.median(scale[~is_active]) < 0.5
 
 
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_scale_of_anisotropic_voxels_is_of_neighborhoods_in_mm(axis):
+    """The scale of a layer is more its own if the next layers are further away."""
+    rng, shape = np.random.default_rng(4), (20, 20, 20)
+    mask, ones, layer = np.ones(shape, bool), np.ones(shape), np.indices(shape)[axis]
+    effect = rng.standard_normal(shape) * np.where(layer == 10, 5.0, 1.0)
+
+    def compare_layers(thickness):
+        zooms = np.where(np.arange(3) == axis, thickness, 3.0)
+        scale = effect_scale(effect, ones, ones, mask, zooms)
+        np.testing.assert_array_equal(scale, effect_scale(effect, ones, ones, mask, 2 * zooms))
+        return scale[(layer == 9) | (layer == 11)].mean() / scale[layer == 10].mean()
+
+    assert compare_layers(9.0) < 0.7 * compare_layers(3.0)
+
+
 def test_the_error_changes_in_proportion_to_a_small_change_of_the_effect():
     """The SD is proportional to the square root of the scale, which is steep near a scale of 0."""
     rng, shape = np.random.default_rng(3), (24, 20, 8)
