@@ -1,14 +1,21 @@
 """Records of runs in memory, for tests of rules and choices without files."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
+from bids_sr.glm.contrasts import label_types, order_types
 from bids_sr.io.image_header import Header
-from bids_sr.survey.bids.inputs import BoldRun
-from bids_sr.survey.preflight.events import EventsTable, parse_events
+from bids_sr.survey.bids.inputs import BoldRun, Subject
+from bids_sr.survey.notices import attribute, is_problem, judge
+from bids_sr.survey.preflight.estimability import TYPE_RULES, assess_types
+from bids_sr.survey.preflight.events import RUN_RULES, TABLE_RULES, EventsTable, parse_events
+from bids_sr.survey.preflight.linear_models import LinearModels, judge_model
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from data.dataset import EVENTS, FOV, affine_for
 
 FUNC = Path("/bids/sub-01/func")
@@ -54,3 +61,33 @@ def make_table(
         for line, cells in enumerate(rows, 2)
     ]
     return parse_events(FUNC / "sub-01_task-tap_events.tsv", columns, records, levels)
+
+
+def plan_run(run: BoldRun, table: EventsTable, settings: Settings) -> Plan:
+    """Return a plan with the contrasts of a task run, and the notices about its model."""
+    requests = settings.activation.contrasts
+    names = order_types(table.list_types(run.duration))
+    types = assess_types(run, names, table.make_events(), requests, settings)
+    labels = {run.bold: label_types(names)}
+    choice = resolve_run_contrasts({run.bold: types}, requests, labels)
+    notices = [
+        *judge(TABLE_RULES, table),
+        *judge(RUN_RULES, table, run.bold, run.duration),
+        *attribute(judge(TYPE_RULES, run, types, settings), *run.owner),
+        *choice.notices,
+    ]
+    models = LinearModels(
+        types={run.bold: types},
+        contrasts=choice.value.by_run,
+        over_runs=choice.value.over_runs,
+        nuisance=None,
+    )
+    broken = {notice.what for notice in notices if is_problem(notice)}
+    notices += judge_model(run, models, broken, settings, with_anat=True)
+    subject = Subject(label="01", t1w=(), runs=(replace(run, pauses=types.pauses),))
+    return Plan(
+        subjects=(subject,),
+        contrasts=models.contrasts,
+        problems=tuple(filter(is_problem, notices)),
+        warnings=tuple(notice for notice in notices if not is_problem(notice)),
+    )

@@ -10,6 +10,7 @@ import pytest
 from data.calls import about, plan_for
 from data.dataset import BidsMaker
 from data.events import make_events
+from data.records import make_run, make_settings, make_table, plan_run
 
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.regressors import read_events
@@ -30,14 +31,10 @@ LATE = (116.0, 2.0, "late")
 Rows = list[tuple[float, float, str]]
 
 
-def plan_of(
-    tmp_path: Path, events: Rows, *options: str, n_volumes: int = 60, tr: float = 2.0
-) -> Plan:
+def plan_of(events: Rows, *options: str, n_volumes: int = 60, tr: float = 2.0) -> Plan:
     """Return the plan of a run, of 120 s by default."""
-    maker = BidsMaker(tmp_path / "bids")
-    maker.bold(n_volumes=n_volumes, tr=tr)
-    maker.events(rows=events)
-    return plan_for(maker, *options)
+    run = make_run(n_volumes=n_volumes, tr=tr)
+    return plan_run(run, make_table(events), make_settings(*options))
 
 
 def contrasts(plan: Plan) -> dict[str, dict[str, float]]:
@@ -57,14 +54,14 @@ def contrasts(plan: Plan) -> dict[str, dict[str, float]]:
     ],
 )
 def test_a_type_that_is_hardly_observed_has_no_default_contrast(
-    tmp_path: Path, event: tuple[float, float, str], *, is_modeled: bool
+    event: tuple[float, float, str], *, is_modeled: bool
 ) -> None:
-    plan = plan_of(tmp_path, [*BLOCKS, event])
+    plan = plan_of([*BLOCKS, event])
     assert list(contrasts(plan)) == PLAIN
     assert contrasts(plan)["all"] == {"thumb": 0.5, "little": 0.5}
     notices = [notice for notice in plan.warnings if "'late'" in notice.why]
     assert {(notice.level, notice.run) for notice in notices} == {("note", STEM)}
-    on_request = plan_of(tmp_path, [*BLOCKS, event], "--contrasts", "late", "all")
+    on_request = plan_of([*BLOCKS, event], "--contrasts", "late", "all")
     assert (on_request.problems == ()) is is_modeled
     if is_modeled:
         assert contrasts(on_request) == {
@@ -75,21 +72,20 @@ def test_a_type_that_is_hardly_observed_has_no_default_contrast(
 
 @pytest.mark.parametrize("event", [(115.0, 2.0, "odd"), (112.0, 2.0, "odd"), (80.0, 0.1, "odd")])
 def test_a_type_that_dominates_the_error_is_left_out_of_the_mean_only(
-    tmp_path: Path, event: tuple[float, float, str]
+    event: tuple[float, float, str],
 ) -> None:
-    plan = plan_of(tmp_path, [*BLOCKS, event])
+    plan = plan_of([*BLOCKS, event])
     assert {*PLAIN, "odd", "oddMinusThumb"} <= {*contrasts(plan)}
     assert contrasts(plan)["all"] == {"thumb": 0.5, "little": 0.5}
     assert about(plan.warnings, STEM, "'odd'")
 
 
-def test_the_mean_keeps_its_standard_error_beside_a_late_type(tmp_path: Path) -> None:
+def test_the_mean_keeps_its_standard_error_beside_a_late_type() -> None:
     """The standard error of `all` is within 5 % of that in a run without the late type."""
     errors = []
-    for number, events in enumerate([BLOCKS, [*BLOCKS, LATE]]):
-        plan = plan_of(tmp_path / str(number), events)
-        (run,) = plan.runs
-        design = build_design(read_events(run.events), n_volumes=60, tr=2.0, confound_names=())
+    for events in (BLOCKS, [*BLOCKS, LATE]):
+        plan = plan_of(events)
+        design = build_design(make_events(events), n_volumes=60, tr=2.0, confound_names=())
         vector = contrast_vector(design, "all", contrasts(plan)["all"])
         errors.append(np.sqrt(vector @ np.linalg.inv(design.matrix.T @ design.matrix) @ vector))
     assert errors[1] == pytest.approx(errors[0], rel=0.05)
@@ -116,12 +112,11 @@ def test_the_mean_keeps_its_standard_error_beside_a_late_type(tmp_path: Path) ->
     ],
 )
 def test_contrasts_that_cannot_be_estimated_are_left_out_and_named(
-    tmp_path: Path,
     events: Rows,
     expected: dict[str, dict[str, float]],
     values: list[str],
 ) -> None:
-    plan = plan_of(tmp_path, events)
+    plan = plan_of(events)
     found = contrasts(plan)
     assert {name: found[name] for name in expected} == {
         name: pytest.approx(weights) for name, weights in expected.items()
@@ -148,10 +143,10 @@ def test_contrasts_that_cannot_be_estimated_are_left_out_and_named(
     ],
 )
 def test_runs_and_requested_contrasts_that_cannot_be_estimated_are_refused(
-    tmp_path: Path, events: Rows, contrast: str | None, values: list[str]
+    events: Rows, contrast: str | None, values: list[str]
 ) -> None:
     options = [] if contrast is None else ["--contrasts", contrast]
-    (problem,) = plan_of(tmp_path, events, *options).problems
+    (problem,) = plan_of(events, *options).problems
     is_named = "--contrasts" in values or contrast is None
     assert about([problem], STEM if is_named else f"--contrasts {contrast}", *values)
 
@@ -160,11 +155,11 @@ def test_runs_and_requested_contrasts_that_cannot_be_estimated_are_refused(
     "onsets", [np.full(3000, 10.0), np.linspace(0, 100, 3000), np.full(3000, 118.0)]
 )
 def test_a_run_with_more_types_than_volumes_is_rejected_without_its_model(
-    tmp_path: Path, onsets: np.ndarray
+    onsets: np.ndarray,
 ) -> None:
     events = [(float(onset), 1.0, f"t{index}") for index, onset in enumerate(onsets)]
     begin = time.process_time()
-    (problem,) = plan_of(tmp_path, events).problems
+    (problem,) = plan_of(events).problems
     assert time.process_time() - begin < 10  # s; the model would take minutes
     assert f"{STEM}_bold" in problem.what
     assert "60 volumes" in problem.why
@@ -212,33 +207,32 @@ def test_contrasts_are_judged_without_the_volumes_that_are_not_fitted(
     assert float(match[1]) == pytest.approx(expected, rel=0.1)
 
 
-def test_pauses_are_rest_only_by_name_by_design_and_without_a_request(tmp_path: Path) -> None:
+def test_pauses_are_rest_only_by_name_by_design_and_without_a_request() -> None:
     """Contrasts are as if the pauses were called rest; conditions of any name are kept."""
     blocks = [(10.0 * k, 10.0, ("thumb", "fix", "little", "fix")[k % 4]) for k in range(24)]
 
-    def plan_named(folder: str, pause: str, *options: str, rows: Rows = blocks) -> Plan:
+    def plan_named(pause: str, *options: str, rows: Rows = blocks) -> Plan:
         renamed = [(start, length, name.replace("fix", pause)) for start, length, name in rows]
-        (tmp_path / folder).mkdir()
-        return plan_of(tmp_path / folder, renamed, *options, n_volumes=120)
+        return plan_of(renamed, *options, n_volumes=120)
 
-    at_rest = contrasts(plan_named("rest", "rest"))
+    at_rest = contrasts(plan_named("rest"))
     for number, name in enumerate(("fix", "ITI", "off", "rest_block", "fixation cross")):
         late = [(start + 3 * number, length, kind) for start, length, kind in blocks]
-        plan = plan_named(f"pause{number}", name, rows=late)
+        plan = plan_named(name, rows=late)
         assert contrasts(plan) == at_rest
         assert [run.pauses for run in plan.runs] == [(name,)]
         assert about(plan.warnings, STEM, repr(name), "taken for rest")
-    for number, options in enumerate((("thumb-fix",), ("fix", "thumb"), ("h=thumb-.5*fix",))):
-        plan = plan_named(f"request{number}", "fix", "--contrasts", *options)
+    for options in (("thumb-fix",), ("fix", "thumb"), ("h=thumb-.5*fix",)):
+        plan = plan_named("fix", "--contrasts", *options)
         assert [run.pauses for run in plan.runs] == [()]
         assert any("fix" in weights for weights in contrasts(plan).values())
-    plan = plan_named("all", "fix", "--contrasts", "all")
+    plan = plan_named("fix", "--contrasts", "all")
     assert contrasts(plan) == {"all": {"little": 0.5, "thumb": 0.5}}
     sparse = [(start, length / 2, name) for start, length, name in blocks]
-    for folder, name, rows in (("design", "0-back", blocks), ("gaps", "fix", sparse)):
-        assert [run.pauses for run in plan_named(folder, name, rows=rows).runs] == [()]
+    for name, rows in (("0-back", blocks), ("fix", sparse)):
+        assert [run.pauses for run in plan_named(name, rows=rows).runs] == [()]
     only = [(start, length, "fix") for start, length, _ in blocks[1::2]]
-    assert contrasts(plan_named("only", "off", rows=only)) == {"off": {"off": 1.0}}
+    assert contrasts(plan_named("off", rows=only)) == {"off": {"off": 1.0}}
 
 
 def repeat_blocks(period: float, trial_type: str = "a", *, share: float = 0.5) -> Rows:
@@ -274,9 +268,9 @@ FILM = [(0.0, 600.0, "film")]
     ],
 )
 def test_a_design_whose_response_is_removed_by_mean_and_drift_is_noted(
-    tmp_path: Path, events: Rows, tr: float, expected: dict[str, float]
+    events: Rows, tr: float, expected: dict[str, float]
 ) -> None:
-    plan = plan_of(tmp_path, events, n_volumes=round(600 / tr), tr=tr)
+    plan = plan_of(events, n_volumes=round(600 / tr), tr=tr)
     assert find_percentages(plan) == pytest.approx(expected, rel=0.25)
     options = [re.findall(r"--set activation\.\S+", notice.why) for notice in plan.warnings]
     assert any(options) == ("a" in expected)  # no filter keeps the response to a film
@@ -293,11 +287,9 @@ def test_a_design_whose_response_is_removed_by_mean_and_drift_is_noted(
         (repeat_blocks(60), ["--set", "activation.high_pass=0.02"]),
     ],
 )
-def test_the_suggested_filter_keeps_the_response(
-    tmp_path: Path, events: Rows, options: list[str]
-) -> None:
+def test_the_suggested_filter_keeps_the_response(events: Rows, options: list[str]) -> None:
     size = {"n_volumes": 300, "tr": 2.0}
-    plan = plan_of(tmp_path / "noted", events, *options, **size)
+    plan = plan_of(events, *options, **size)
     types = {name for *_, name in events}
     assert find_percentages(plan).keys() == types
     suggestions = {
@@ -306,5 +298,5 @@ def test_the_suggested_filter_keeps_the_response(
         if (match := re.search(r"\((--(set|band-pass) .*)\)", notice.why))
     }
     assert len(suggestions) == 1
-    followed = plan_of(tmp_path / "followed", events, *suggestions.pop().split(), **size)
+    followed = plan_of(events, *suggestions.pop().split(), **size)
     assert find_percentages(followed) == {}
