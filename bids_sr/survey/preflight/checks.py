@@ -40,7 +40,7 @@ from bids_sr.survey.preflight.linear_models import (
     LinearModels,
     choose_halves,
     choose_models,
-    judge_model,
+    judge_models,
 )
 from bids_sr.survey.preflight.method_checks import judge_methods
 from bids_sr.survey.preflight.output_spaces import judge_spaces, judge_templates
@@ -82,35 +82,24 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
     `found` are notices about the options.
     """
     data_set = survey(settings)
-    choice = choose_models(data_set, settings)
-    models = choice.value
+    region_choice = _read_regions(data_set, settings)
+    model_choice = choose_models(data_set, settings)
+    models, (region_masks, atlas_spaces) = model_choice.value, region_choice.value
     notices = [
         *found,
         *missing_events(data_set, settings),
         *data_set.problems,
         *data_set.notices,
+        *judge(option_checks.RUN_OPTION_RULES, settings),
+        *_judge_series(data_set.runs),
+        *judge(_RUN_SET_RULES, data_set.runs, settings),
+        *model_choice.notices,
     ]
-    notices += judge(option_checks.RUN_OPTION_RULES, settings)
-    for run in data_set.runs:
-        for series in run.measured_series:
-            notices += attribute(judge(sidecar_checks.SIDECAR_RULES, series), *run.owner)
-    notices += judge(_RUN_SET_RULES, data_set.runs, settings)
-    notices += choice.notices
     subjects = as_downsampled(data_set.subjects, settings)
-    broken = {notice.what for notice in filter(is_problem, notices)}
-    for subject in subjects:
-        for run in (run for run in subject.runs if run.bold in models.contrasts):
-            with_anat = bool(subject.t1w)
-            faults = judge_model(run, models, broken, settings, with_anat=with_anat)
-            notices += attribute(faults, *run.owner, code="events")
+    notices += judge_models(subjects, models, notices, settings)
     notices += attribute(judge_methods(settings, subjects), code="method")
     notices += judge_data_set(settings, data_set, notices)
-    try:
-        read_regions = regions.read_regions(settings, data_set.subjects)
-    except InputError as error:
-        read_regions = Choice(value=regions.Regions({}, {}), notices=error.problems)
-    notices += attribute(read_regions.notices, code="space")
-    region_masks, atlas_spaces = read_regions.value
+    notices += region_choice.notices
     notices += note_unused_reference(settings, data_set.subjects)
     plan = Plan(
         subjects=_select_planned(data_set, models),
@@ -125,10 +114,26 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
     )
     problems = tuple(dict.fromkeys(filter(is_problem, notices)))
     if not settings.run.strict:
-        planned, skipped, problems = exclude(problems, data_set.files_by_run, plan.subjects)
-        plan = replace(plan, subjects=planned, skipped=skipped)
+        remaining, skipped, problems = exclude(problems, data_set.files_by_run, plan.subjects)
+        plan = replace(plan, subjects=remaining, skipped=skipped)
     warnings = [notice for notice in notices if not is_problem(notice)]
     return _complete_plan(plan, models, [*problems, *warnings], settings)
+
+
+def _read_regions(data_set: Survey, settings: Settings) -> Choice[regions.Regions]:
+    """Read the regions of interest and the atlas; there are none if they cannot be used."""
+    try:
+        choice = regions.read_regions(settings, data_set.subjects)
+    except InputError as error:
+        choice = Choice(value=regions.Regions({}, {}), notices=error.problems)
+    return replace(choice, notices=tuple(attribute(choice.notices, code="space")))
+
+
+def _judge_series(runs: Sequence[BoldRun]) -> Iterator[Notice]:
+    """Yield notices about the sidecars of runs, calibration runs and references."""
+    for run in runs:
+        for series in run.measured_series:
+            yield from attribute(judge(sidecar_checks.SIDECAR_RULES, series), *run.owner)
 
 
 def _select_planned(data_set: Survey, models: LinearModels) -> tuple[Subject, ...]:

@@ -177,6 +177,24 @@ def unlocated_seeds(data_set: Survey, settings: Settings) -> Iterator[Notice]:
             yield from attribute([note(f"sub-{subject.label}", text)], subject.label)
 
 
+def judge_models(
+    subjects: Sequence[Subject],
+    models: LinearModels,
+    known: Sequence[Notice],
+    settings: Settings,
+) -> Iterator[Notice]:
+    """Yield notices about the models of the runs.
+
+    `known` are earlier notices; the content of files with a problem is not judged.
+    """
+    broken = {notice.what for notice in known if is_problem(notice)}
+    for subject in subjects:
+        for run in (run for run in subject.runs if run.bold in models.contrasts):
+            with_anat = bool(subject.t1w)
+            found = judge_model(run, models, broken, settings, with_anat=with_anat)
+            yield from attribute(found, *run.owner, code="events")
+
+
 def judge_model(
     run: BoldRun,
     models: LinearModels,
