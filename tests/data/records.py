@@ -27,6 +27,25 @@ def make_settings(*options: str) -> Settings:
     return parse_settings(line).resolve(run_uuid="x")
 
 
+def make_header(
+    name: str,
+    zooms: tuple[float, float, float],
+    *more_axes: int,
+    tr: float | None = None,
+    shift: Sequence[float] = (0, 0, 0),
+) -> Header:
+    """Return the header of an image over the field of view FOV; a series has a further axis."""
+    return Header(
+        path=FUNC / name,
+        shape=(*(round(mm / zoom) for mm, zoom in zip(FOV, zooms, strict=True)), *more_axes),
+        zooms=zooms,
+        tr=tr,
+        affine=affine_for(zooms, shift=shift),
+        slice_axis=2,
+        complex=False,
+    )
+
+
 def make_run(
     stem: str = "sub-01_task-tap",
     *,
@@ -37,17 +56,9 @@ def make_run(
     **fields: Any,
 ) -> BoldRun:
     """Return a run; `fields` are further fields of the record."""
-    header = Header(
-        path=FUNC / f"{stem}_bold.nii.gz",
-        shape=(*(round(mm / zoom) for mm, zoom in zip(FOV, zooms, strict=True)), n_volumes),
-        zooms=zooms,
-        tr=tr,
-        affine=affine_for(zooms),
-        slice_axis=2,
-        complex=False,
-    )
+    header = make_header(f"{stem}_bold.nii.gz", zooms, n_volumes, tr=tr)
     events = FUNC / f"{stem}_events.tsv" if has_events else None
-    return BoldRun(header=header, tr=tr, **{"events": events, **fields})
+    return BoldRun(**{"header": header, "tr": tr, "events": events, **fields})
 
 
 def make_table(

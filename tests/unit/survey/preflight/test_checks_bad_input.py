@@ -133,12 +133,7 @@ def test_problems_below_a_directory_stop_the_call_before_indexing(
     assert problem.what == str(out / "logs")
 
 
-# ---- events
-
-
-@CASES.refused(TABLE, "duration", code="events")
-def events_without_durations(maker: BidsMaker) -> None:
-    maker.events(rows=((2.0, "thumb"),), header="onset\ttrial_type")
+# ---- files of a run
 
 
 @CASES.refused(TABLE, "2", "'soon'", code="events")
@@ -146,123 +141,9 @@ def an_onset_that_is_no_number(maker: BidsMaker) -> None:
     maker.events(rows=(*[("soon", 4.0, "thumb")], *EVENTS))
 
 
-@CASES.refused(TABLE, "'inf'", code="events")
-def an_infinite_onset(maker: BidsMaker) -> None:
-    maker.events(rows=(("inf", 1.0, "thumb"),))
-
-
-@CASES.refused(TABLE, "2", "'-1.0'", code="events")
-def a_negative_duration(maker: BidsMaker) -> None:
-    maker.events(rows=((1.0, -1.0, "thumb"),))
-
-
-@CASES.refused(TABLE, "24", code="events")
-def only_events_long_before_the_run(maker: BidsMaker) -> None:
-    maker.events(rows=((-90.0, 1.0, "thumb"),))
-
-
-@CASES.refused(TABLE, code="events")
-def events_without_times(maker: BidsMaker) -> None:
-    maker.events(rows=(("n/a", 4.0, "thumb"), (4.0, "n/a", "little")))
-
-
-@CASES.refused(TABLE, code="events")
-def only_rest(maker: BidsMaker) -> None:
-    maker.events(rows=((2.0, 4.0, "rest"), (8.0, 4.0, "Fixation")))
-
-
-@CASES.refused(TABLE, "--ignore", code="events")
-def an_empty_table(maker: BidsMaker) -> None:
-    maker.path(TABLE, "func").write_text("")
-
-
-@CASES.refused(TABLE, "--ignore", code="events")
-def a_table_without_rows(maker: BidsMaker) -> None:
-    maker.events(rows=())
-
-
-@CASES.refused(TABLE, "30", code="events")
-def events_after_the_end(maker: BidsMaker) -> None:
-    maker.events(rows=((2.0, 4.0, "thumb"), (30.0, 4.0, "little"), (40.0, 4.0, "thumb")))
-
-
-@CASES.refused(TABLE, "2", code="events")
-def events_in_another_encoding(maker: BidsMaker) -> None:
-    maker.events().write_bytes("onset\tduration\ttrial_type\n1\t1\tDäumling\n".encode("latin-1"))
-
-
-# ---- headers and sidecars of the run
-
-
 @CASES.refused(BOLD, "3D", "8×8×6")
 def three_dimensions(maker: BidsMaker) -> None:
     maker.image(BOLD, "func", (6.0, 6.0, 4.0))
-
-
-@CASES.refused(BOLD)
-def one_volume(maker: BidsMaker) -> None:
-    maker.bold(n_volumes=1)
-
-
-@CASES.refused(BOLD, "DICOM")
-def no_orientation(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    image = nb.load(path)
-    data, header = np.asanyarray(image.dataobj), image.header.copy()
-    header.set_qform(None, 0)
-    header.set_sform(None, 0)
-    nb.Nifti1Image(data, None, header).to_filename(path)
-
-
-@CASES.refused(BOLD, "RGB")
-def colors(maker: BidsMaker) -> None:
-    maker.bold(data=np.zeros((8, 8, 6, 30), [("R", "u1"), ("G", "u1"), ("B", "u1")]))
-
-
-@CASES.refused(BOLD, "1×8", "SliceEncodingDirection")
-def one_column(maker: BidsMaker) -> list[str]:
-    maker.bold(zooms=(48.0, 6.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
-    return ["--sr-method", "auto"]
-
-
-@CASES.refused(BOLD, "8×1", "SliceEncodingDirection")
-def one_row(maker: BidsMaker) -> list[str]:
-    maker.bold(zooms=(6.0, 48.0, 4.0), sidecar={"SliceEncodingDirection": "k"})
-    return ["--sr-method", "auto"]
-
-
-@CASES.refused(BOLD, "2×8", "4")
-def a_narrow_matrix_without_repetition_time(maker: BidsMaker) -> list[str]:
-    maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
-    return ["--sr-method", "auto"]
-
-
-@CASES.refused(BOLD)
-def a_header_that_is_cut(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    path.write_bytes(path.read_bytes()[:60])
-
-
-@CASES.refused(BOLD)
-def text_instead_of_gzip(maker: BidsMaker) -> None:
-    maker.path(BOLD, "func").write_bytes(b"<html>not found</html>" * 100)
-
-
-@CASES.refused(BOLD, "datalad", code="annex")
-def a_broken_link(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    path.unlink()
-    path.symlink_to(maker.root / ".git" / "annex" / "nowhere")
-
-
-@CASES.refused(BOLD, '"RepetitionTime": 1')
-def no_repetition_time_in_the_sidecar(maker: BidsMaker) -> None:
-    maker.bold(sidecar={"RepetitionTime": None})
-
-
-@CASES.refused(BOLD, "1", "2.5")
-def repetition_times_that_differ(maker: BidsMaker) -> None:
-    maker.bold(header_tr=2.5)
 
 
 @CASES.refused("task-tap_bold.json", "JSON")
@@ -270,162 +151,14 @@ def a_broken_sidecar(maker: BidsMaker) -> None:
     maker.path(f"{STEM}_bold.json", "func").write_text('{"RepetitionTime": 1.0,')
 
 
-@CASES.refused("part-phase_bold", "part-mag")
-def only_phase(maker: BidsMaker) -> None:
-    path = maker.path(BOLD, "func")
-    path.rename(path.with_name(f"{STEM}_part-phase_bold.nii.gz"))
-
-
-@CASES.refused(BOLD, "part-phase")
-def a_phase_image_named_as_a_magnitude(maker: BidsMaker) -> None:
-    maker.bold(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "NORM"]})
-
-
-@CASES.refused(BOLD, "_part-mag_bold.nii.gz")
-def complex_values(maker: BidsMaker) -> None:
-    maker.bold(data=noise().astype("complex64"))
-
-
-@CASES.refused("echo-1_bold", "EchoTime", "None")
-def echoes_without_times(maker: BidsMaker) -> None:
-    echoes(maker, (None, 0.028))
-
-
-@CASES.refused("echo-2_bold", "12.0", '"EchoTime": 0.012', "--echo-idx")
-def an_echo_time_in_milliseconds(maker: BidsMaker) -> None:
-    echoes(maker, (0.012, 12.0))
-
-
-@CASES.refused("echo-3_bold", "12", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")
-def equal_echo_times(maker: BidsMaker) -> None:
-    echoes(maker, (0.028, 0.012, 0.012))
-
-
-@CASES.refused("echo-2_bold", "_part-mag_bold.nii.gz")
-def an_echo_with_complex_values(maker: BidsMaker) -> None:
-    echoes(maker, (0.012, 0.028))
-    data = noise().astype("complex64")
-    maker.bold(f"{STEM}_echo-2", data=data, sidecar={"EchoTime": 0.028})
-
-
-@CASES.refused("echo-1_bold", "4", f"{STEM}_echo-2_bold.nii.gz", "--echo-idx")
-def an_echo_that_does_not_exist(maker: BidsMaker) -> list[str]:
-    echoes(maker, (0.012, 0.028))
-    return ["--echo-idx", "4"]
-
-
-def echoes(maker: BidsMaker, times: tuple[float | None, ...]) -> None:
-    """Replace the run by echoes."""
-    for name in (BOLD, f"{STEM}_bold.json"):
-        maker.path(name, "func").unlink()
-    for number, time in enumerate(times, 1):
-        maker.bold(f"{STEM}_echo-{number}", sidecar={"EchoTime": time})
-
-
-def noise(n_volumes: int = 30) -> np.ndarray:
-    """Return a series on the grid of the run."""
-    return np.random.default_rng(0).normal(100, 5, (8, 8, 6, n_volumes)).astype("float32")
-
-
-# ---- the pair
-
-
 @CASES.refused(HIGH, "3×3×4", "--bids-filter-file")
 def equal_resolutions(maker: BidsMaker) -> None:
     maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
 
 
-@CASES.refused(HIGH, "6×6×4", "--bids-filter-file")
-def two_low_resolutions(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
-
-
-@CASES.refused("acq-a_T2starw", "sub-01_acq-b_T2starw.nii.gz", "3×3×4")
-def two_images_of_equal_resolution_whose_labels_state_none(maker: BidsMaker) -> None:
-    maker.remove_pair()
-    for label in ("a", "b"):
-        maker.star(f"sub-01_acq-{label}", (3.0, 3.0, 4.0))
-
-
-@CASES.refused(HIGH, "6×6×4", "3×3×4", "Swap")
-def swapped_resolutions(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-highres", (6.0, 6.0, 4.0))
-    maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
-
-
-@CASES.refused("acq-highres_run-2", "6×6×4", "3×3×4", "Swap")
-def a_swapped_second_pair(maker: BidsMaker) -> None:
-    add_second_pair(maker, (6.0, 6.0, 4.0), (3.0, 3.0, 4.0))
-
-
-@CASES.refused(BOLD, "2×2×4", "3×3×4", '{"t2starw": {"run": 1}}')
-def two_pairs_with_other_factors(maker: BidsMaker) -> None:
-    add_second_pair(maker, (2.0, 2.0, 4.0), (6.0, 6.0, 4.0))
-
-
-@CASES.refused(BOLD, "sub-01_acq-finest_T2starw.nii.gz", "2×2×4", '{"t2starw": {"run": 1}}')
-def two_high_resolutions(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-finest", (2.0, 2.0, 4.0))
-
-
-@CASES.refused(BOLD, "sub-01_acq-highres_run-2_T2starw.nii.gz", '{"t2starw": {"run": 1}}')
-def a_repeated_high_resolution(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-highres_run-2", (3.0, 3.0, 4.0))
-
-
-@CASES.refused(BOLD, "sub-01_acq-lowres_run-2_T2starw.nii.gz", '{"t2starw": {"run": 1}}')
-def a_repeated_low_resolution(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-lowres_run-2", (6.0, 6.0, 4.0))
-
-
-@CASES.refused(BOLD, "ses-a", "ses-b", '{"t2starw": {"session": "LABEL"}}')
-def pairs_of_two_other_sessions(maker: BidsMaker) -> None:
-    maker.remove_pair()
-    for session in ("a", "b"):
-        maker.star(f"sub-01_ses-{session}_acq-highres", (3.0, 3.0, 4.0))
-        maker.star(f"sub-01_ses-{session}_acq-lowres", (6.0, 6.0, 4.0))
-
-
-@CASES.refused("sub-01", "(srgan)", "--sr-method auto", "--retrospective", "bspline")
-def no_pair(maker: BidsMaker) -> None:
-    maker.remove_pair()
-
-
-@CASES.refused(HIGH, "6×6×4", "4.36×4.36×4")
-def an_odd_ratio(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-highres", (48 / 11, 48 / 11, 4.0))
-
-
-@CASES.refused(HIGH, "6×6×4", "3×3×2", "--sr-factor 2 2 2")
-def thinner_slices_for_slice_wise_methods(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-highres", (3.0, 3.0, 2.0))
-
-
-@CASES.refused(HIGH, "sub-01_acq-lowres_T2starw.nii.gz")
-def thicker_slices(maker: BidsMaker) -> list[str]:
-    maker.star("sub-01_acq-highres", (3.0, 3.0, 8.0))
-    return ["--sr-method", "mse3d"]
-
-
-def add_second_pair(maker: BidsMaker, high: tuple[float, ...], low: tuple[float, ...]) -> None:
-    """Rename the pair to run-1, and add a pair of these voxel sizes."""
-    for name in (HIGH, LOW):
-        path = maker.path(name, "anat")
-        path.rename(path.with_name(name.replace("_T2starw", "_run-1_T2starw")))
-    maker.star("sub-01_acq-highres_run-2", high)
-    maker.star("sub-01_acq-lowres_run-2", low)
-
-
-@pytest.mark.parametrize(("shift", "share"), [(200, 0), (44.5, 8)])
-def test_a_pair_elsewhere_is_refused_with_the_share_that_it_covers(
-    maker: BidsMaker, shift: float, share: int
-) -> None:
-    for name, mm in (("highres", 3.0), ("lowres", 6.0)):
-        maker.star(f"sub-01_acq-{name}", (mm, mm, 4.0), shift=(0, shift, 0))
-    problems = plan_for(maker, *WITH_PAIR).problems
-    assert len(problems) == 2
-    for file in (HIGH, LOW):
-        assert about(problems, file, f"{share}%", "10%")
+def noise(n_volumes: int = 30) -> np.ndarray:
+    """Return a series on the grid of the run."""
+    return np.random.default_rng(0).normal(100, 5, (8, 8, 6, n_volumes)).astype("float32")
 
 
 # ---- regions and atlases

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from data.dataset import EVENTS, BidsMaker
+from data.dataset import BidsMaker
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
@@ -71,20 +71,9 @@ def header(offset: int, content: bytes) -> Callable[[BidsMaker], None]:
     return spoil
 
 
-def events(*rows: tuple[object, ...]) -> Callable[[BidsMaker], None]:
-    def spoil(maker: BidsMaker) -> None:
-        maker.events(rows=rows)
-
-    return spoil
-
-
 def bytes_in_a_name(maker: BidsMaker) -> None:
     path = maker.path(BOLD, "func")
     os.rename(path, os.fsencode(path.parent) + b"/sub-01_task-\xff_bold.nii.gz")
-
-
-def quick_as_sound(maker: BidsMaker) -> None:
-    maker.bold(tr=0.001)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +88,7 @@ def quick_as_sound(maker: BidsMaker) -> None:
         (nested("out", DESCRIPTION), f"out/{DESCRIPTION}"),
         (nested("bids", "sub-01", "func", SIDECAR), SIDECAR),
         (header(108, np.float32(np.inf).tobytes()), BOLD),  # position of the data
-        (header(252, bytes(4)), BOLD),  # neither qform nor sform: left and right are unknown
         (bytes_in_a_name, "\\xff"),
-        (quick_as_sound, BOLD),
-        (events(*EVENTS, (25, 1, "thumb", 3, 4)), TABLE),
-        (events(*EVENTS, (25, 1, "th\0umb")), TABLE),
-        (events(*EVENTS, (28, 1e9, "thumb")), TABLE),
-        (events((-1e9, 1, "thumb"), *EVENTS), TABLE),
-        (events(*[(n * 1e-4, 0.0, "thumb") for n in range(50_001)]), TABLE),
     ],
 )
 def test_a_spoiled_file_is_refused_by_name(
@@ -150,15 +132,6 @@ def test_a_file_of_an_option_that_is_nested_too_deeply_is_refused(
     path = file.parent if option == "--derivatives" else file
     assert main(argv(maker, option, str(path), "--dry-run")) == 2
     assert name in "".join(capsys.readouterr().err.split())
-
-
-def test_a_repeated_event_is_noted_and_modeled_once(maker: BidsMaker) -> None:
-    maker.events(rows=[*EVENTS, EVENTS[2]])
-    noted = plan(maker)
-    assert noted.problems == ()
-    (notice,) = [notice for notice in noted.warnings if TABLE in notice.what]
-    assert "1 of 5" in notice.why
-    assert "line 6" in notice.why
 
 
 @pytest.mark.parametrize("value", [[10**400] * 6, [float("nan")] * 6, [1e300] * 6, ["0"] * 6])
