@@ -74,6 +74,19 @@ def judge(
             yield from error.problems
 
 
+def attempt(
+    default: Value,
+    choose: Callable[Record, Choice[Value]],
+    *record: Record.args,
+    **settings: Record.kwargs,
+) -> Choice[Value]:
+    """Return a choice; if it is refused, return a default value with the problems."""
+    try:
+        return choose(*record, **settings)
+    except InputError as error:
+        return Choice(value=default, notices=error.problems)
+
+
 def attribute(
     notices: Iterable[Notice], subject: str = "", run: str = "", *, code: str = ""
 ) -> Iterator[Notice]:

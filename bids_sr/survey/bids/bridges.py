@@ -1,11 +1,25 @@
 """Readers for code that adds notices to the context."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.survey.bids import headers, inheritance
-from bids_sr.survey.bids.findings import InputError, add_notices, current_findings
+from bids_sr.survey.bids.findings import Findings, InputError, add_notices, current_findings
+
+Value = TypeVar("Value")
+Arguments = ParamSpec("Arguments")
+
+
+def collect(
+    function: Callable[Arguments, Value], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> tuple[Value, list[Notice]]:
+    """Return the value of a function that adds notices to the context, and these notices."""
+    with Findings() as findings:
+        value = function(*arguments, **named)
+    return value, [*findings.problems, *findings.notices]
 
 
 def read_header(path: Path) -> Header | None:

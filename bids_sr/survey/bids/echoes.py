@@ -26,20 +26,16 @@ SINGLE_ECHO = "select a single echo with --echo-idx N"
 
 @frozen
 class Echo:
-    """Header and metadata of an echo."""
+    """Header, metadata and echo time (ms) of an echo."""
 
     header: Header
     sidecar: Mapping[str, object]
+    te_ms: float
 
     @property
     def path(self) -> Path:
         """Series of the echo."""
         return self.header.path
-
-    @property
-    def te_ms(self) -> float | None:
-        """Echo time (ms), or None if the sidecar has no valid one."""
-        return timing.parse_echo_time(self.sidecar)
 
 
 def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -57,12 +53,22 @@ def sort_by_echo_time(index: Index, paths: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def read_echoes(index: Index, paths: Sequence[Path]) -> tuple[Echo, ...]:
-    """Read the echoes of a run, or raise `InputError`."""
-    echoes = []
+    """Read the echoes of a run.
+
+    Raises `InputError` if an echo cannot be read, or if echoes have no valid echo time.
+    """
+    echoes, problems = [], []
     for path in paths:
         header = headers.read_header(path)
         headers.require_series(header)
-        echoes.append(Echo(header=header, sidecar=index.read_metadata(path)))
+        sidecar = index.read_metadata(path)
+        te_ms = timing.parse_echo_time(sidecar)
+        if te_ms is None:
+            problems.append(_describe_invalid_time(path, sidecar.get("EchoTime")))
+        else:
+            echoes.append(Echo(header=header, sidecar=sidecar, te_ms=te_ms))
+    if problems:
+        raise InputError(problems)
     return tuple(echoes)
 
 
@@ -86,11 +92,7 @@ def judge_echoes(echoes: Sequence[Echo]) -> Iterator[Notice]:
                 f" voxels of {first.path.name} in the order {axes_text(first.header.affine)}."
                 " They are reordered before the echoes are combined.",
             )
-    invalid = [echo for echo in echoes if echo.te_ms is None]
-    for echo in invalid:
-        yield _describe_invalid_time(echo)
-    if not invalid:
-        yield from _judge_echo_times([(echo.path, echo.te_ms or 0.0) for echo in echoes])
+    yield from _judge_echo_times(echoes)
 
 
 def _list_differences(echo: Echo, first: Echo) -> Iterator[tuple[str, str]]:
@@ -184,41 +186,37 @@ _COMPARISONS: Mapping[str, Callable[[object, object], str]] = {
 """Function by field that returns the difference of an echo from the first echo as text."""
 
 
-def _describe_invalid_time(echo: Echo) -> Notice:
-    """Return the problem of an echo without a valid echo time."""
-    te = echo.sidecar.get("EchoTime")
+def _describe_invalid_time(path: Path, te: object) -> Notice:
+    """Return the problem of an echo whose sidecar has no valid echo time."""
     fix = "Specify EchoTime in the sidecar"
     if isinstance(te, int | float) and timing.parse_echo_time({"EchoTime": te / 1000}) is not None:
         fix = f'If {te:g} is in milliseconds, replace it with "EchoTime": {te / 1000:g}'
     return problem(
-        echo.path,
+        path,
         "EchoTime must be a time in seconds to combine the echoes, but the sidecar contains"
         f" {te!r}",
         f"{fix}, or {SINGLE_ECHO}.",
     )
 
 
-def _judge_echo_times(echoes: Sequence[tuple[Path, float]]) -> Iterator[Notice]:
-    """Note that echoes are combined, or yield a problem of echoes with the same echo time.
-
-    `echoes` are files and echo times (ms), in ascending order of echo time.
-    """
-    for (path, te_ms), (next_path, next_te_ms) in pairwise(echoes):
-        if next_te_ms - te_ms < _MIN_INTERVAL_MS:
+def _judge_echo_times(echoes: Sequence[Echo]) -> Iterator[Notice]:
+    """Note that echoes are combined, or yield a problem of echoes with the same echo time."""
+    for echo, next_echo in pairwise(echoes):
+        if next_echo.te_ms - echo.te_ms < _MIN_INTERVAL_MS:
             yield problem(
-                next_path,
-                f"the echoes cannot be combined because EchoTime is {next_te_ms:g} ms, but also"
-                f" {te_ms:g} ms in {path.name}",
+                next_echo.path,
+                f"the echoes cannot be combined because EchoTime is {next_echo.te_ms:g} ms, but"
+                f" also {echo.te_ms:g} ms in {echo.path.name}",
                 f"Correct EchoTime in the sidecar that is wrong, or {SINGLE_ECHO}.",
             )
             return
-    numbers = [int(parse_entities(path)["echo"]) for path, _ in echoes]
-    times_text = ", ".join(f"{te_ms:g}" for _, te_ms in echoes)
+    numbers = [int(parse_entities(echo.path)["echo"]) for echo in echoes]
+    times_text = ", ".join(f"{echo.te_ms:g}" for echo in echoes)
     order_text = ""
     if numbers != sorted(numbers):
         order_text = f"; in this order: {', '.join(f'echo-{number}' for number in numbers)}"
     yield note(
-        stem_of_echoes(echoes[0][0]),
+        stem_of_echoes(echoes[0].path),
         f"the {len(echoes)} echoes (TE {times_text} ms{order_text}) are combined. To select a"
         " single echo, use --echo-idx N.",
     )

@@ -1,7 +1,7 @@
 """Image headers: matrix, voxel sizes and orientation, read without the image data."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header, describe_excess
 from bids_sr.io.notices import Notice, explain
 from bids_sr.survey.bids.findings import InputError, input_error, require_content
-from bids_sr.survey.notices import note
+from bids_sr.survey.notices import Choice, note
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -115,6 +115,20 @@ def read_volume_header(path: Path) -> Header:
             "Save the magnitude as a 3D image.",
         )
     return header
+
+
+def read_volume_headers(paths: Iterable[Path]) -> Choice[list[Header]]:
+    """Return the headers of 3D magnitude images, without those that are not usable."""
+    usable, notices = [], list[Notice]()
+    for path in paths:
+        try:
+            header = read_volume_header(path)
+        except InputError as error:
+            notices += error.problems
+        else:
+            usable.append(header)
+            notices += note_header(header)
+    return Choice(value=usable, notices=tuple(notices))
 
 
 def note_header(header: Header) -> Iterator[Notice]:

@@ -1,7 +1,7 @@
 """Data model of the inputs, as frozen values: participants, BOLD runs and image pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,13 @@ from bids_sr.glm.contrasts import list_levels
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import AS_STORED, AxisOrder, Factor, Shape
 from bids_sr.io.image_header import Header
+from bids_sr.io.notices import Notice
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.survey.bids.entities import file_stem, parse_entities, stem_of_echoes
-from bids_sr.survey.bids.findings import Findings
 from bids_sr.survey.bids.inheritance import parse_suffix
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.survey.bids.timing import is_slice_timing
+from bids_sr.survey.notices import is_problem
 
 DEFAULT_FACTORS: Factor = (2.0, 2.0, 1.0)
 """Factors if no pair, option or model determines the factor."""
@@ -337,8 +338,8 @@ class Levels:
     types: tuple[str, ...]
 
 
-@dataclass(slots=True)
-class Survey(Findings):
+@frozen
+class Survey:
     """Inputs according to file names, sidecars and headers, with all notices about them.
 
     `subjects` are participants with their usable runs. `split_subjects` are all participants of
@@ -355,12 +356,18 @@ class Survey(Findings):
 
     subjects: tuple[Subject, ...] = ()
     split_subjects: tuple[Subject, ...] = ()
-    files_by_run: dict[str, tuple[Path, Path | None]] = field(default_factory=dict)
+    files_by_run: Mapping[str, tuple[Path, Path | None]] = field(default_factory=dict)
     sources: tuple[DerivativeFolder, ...] = ()
-    type_order: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    task_types: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    unshared_levels: dict[Path, Levels] = field(default_factory=dict)
-    sidecars: set[Path] = field(default_factory=set)
+    type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    task_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unshared_levels: Mapping[Path, Levels] = field(default_factory=dict)
+    sidecars: frozenset[Path] = frozenset()
+    notices: tuple[Notice, ...] = ()
+
+    @property
+    def problems(self) -> list[Notice]:
+        """Notices that are problems."""
+        return [notice for notice in self.notices if is_problem(notice)]
 
     @property
     def runs(self) -> tuple[BoldRun, ...]:
@@ -370,7 +377,9 @@ class Survey(Findings):
     @property
     def read_files(self) -> set[Path]:
         """Images, tables and sidecars of the data set that the call reads."""
+        subjects = (*self.subjects, *self.split_subjects)
+        images = {path for subject in subjects for path in subject.images}
         series = {
             path for files in self.files_by_run.values() for path in files if path is not None
         }
-        return {*self.headers, *series, *self.sidecars}
+        return {*images, *series, *self.sidecars}
