@@ -21,12 +21,12 @@ from bids_sr.survey.bids.acquired_matrix import (
 from bids_sr.survey.bids.findings import (
     Findings,
     about,
-    add_all,
     add_notices,
     add_problem,
     current_findings,
     warn,
 )
+from bids_sr.survey.bids.headers import read_header
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.pretrained_models import find_pretrained, input_of_models
 from bids_sr.survey.preflight.checks import judge_data_set, judge_resources
@@ -51,21 +51,18 @@ def _plan_scans(settings: Settings) -> Plan:
     """Plan the processing of structural scans, and report all problems."""
     data_set = survey_structural(settings)
     superres, subjects = settings.superres, data_set.subjects
-    add_all(data_set)
+    add_notices(data_set.notices)
     add_notices(note_missing_features(settings))
     for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
         for subject in subjects:
             if subject.lowres:
                 _check_model_of_lowres(settings, subject, file)
             pairs = subject.structural
-            header = data_set.headers.get(pairs[0].highres) if pairs else None
-            if header is not None:
-                _check_model(settings, subject, header, file)
+            if pairs:
+                _check_model(settings, subject, read_header(pairs[0].highres), file)
     for subject in subjects:
         for path in subject.still_images:
-            header = with_acquired_matrix(
-                data_set.headers[path], settings.paths.bids_dir.absolute()
-            )
+            header = with_acquired_matrix(read_header(path), settings.paths.bids_dir.absolute())
             with about(subject.label):
                 for axis in list_interpolated(header):
                     warn(path, f"{interpolation_text(axis)}.")

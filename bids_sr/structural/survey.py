@@ -13,15 +13,11 @@ from bids_sr.io.notices import InvalidInput, Notice
 from bids_sr.io.word_lists import enumerate_words
 from bids_sr.sr.method import get_method, get_recipe, list_methods, method_names
 from bids_sr.structural.kept_split import SETS, assign_sets, list_files
-from bids_sr.survey.bids import bridges, dataset_checks, slice_axis
-from bids_sr.survey.bids.collect import find_companions, open_dataset
+from bids_sr.survey.bids import dataset_checks, slice_axis
+from bids_sr.survey.bids.anatomical_images import find_companions
+from bids_sr.survey.bids.collect import open_dataset
 from bids_sr.survey.bids.entities import is_magnitude, parse_entities
-from bids_sr.survey.bids.findings import (
-    Findings,
-    InputError,
-    add_notices,
-    current_findings,
-)
+from bids_sr.survey.bids.headers import read_volume_headers
 from bids_sr.survey.bids.inputs import LowresScan, ModelInput, Pair, Subject, Survey
 from bids_sr.survey.bids.layout import KINDS, Index
 from bids_sr.survey.bids.pairs import voxel_size_text
@@ -36,6 +32,7 @@ from bids_sr.survey.bids.pretrained_models import (
 )
 from bids_sr.survey.notices import (
     Choice,
+    attempt,
     attribute,
     is_problem,
     judge,
@@ -56,18 +53,17 @@ def survey_structural(settings: Settings) -> Survey:
 
     Only headers are read.
     """
-    with Survey() as survey:
-        notices = [*judge([_check_methods, _check_options], settings)]
-        add_notices(notices)
-        add_notices(judge_given_models(settings.superres))
-        try:
-            scans = _survey_participants(settings)
-        except InputError as error:
-            add_notices(error.problems)
-            return survey
-        add_notices(scans.notices)
-        survey.subjects, survey.split_subjects = scans.value
-    return survey
+    notices = [
+        *judge([_check_methods, _check_options], settings),
+        *judge_given_models(settings.superres),
+    ]
+    scans = attempt(((), ()), _survey_participants, settings)
+    subjects, split_subjects = scans.value
+    return Survey(
+        subjects=subjects,
+        split_subjects=split_subjects,
+        notices=tuple(dict.fromkeys((*notices, *scans.notices))),
+    )
 
 
 def _check_methods(settings: Settings) -> Iterator[Notice]:
@@ -156,9 +152,10 @@ def _survey_participants(
         find_pretrained(superres, method) for method in superres.chosen
     )
     everybody = settings.with_values(selection={"participant_label": ()})
-    labels, index = open_dataset(everybody if is_split else settings)
+    opened = open_dataset(everybody if is_split else settings)
+    index, labels = opened.value.index, opened.value.labels
     selected = labels
-    notices: list[Notice] = []
+    notices = [*opened.notices]
     if is_split:
         notices += refuse_missing_participants(settings.paths.bids_dir, labels, selection)
         selected = select_participants(labels, selection)
@@ -244,18 +241,19 @@ def _read_headers(index: Index, label: str, settings: Settings) -> Choice[dict[s
     """
     sessions = settings.selection.session_label
     headers: dict[str, list[Header]] = {}
-    with Findings(headers=current_findings().headers) as findings:
-        for suffix, kind in _CONTRASTS.items():
-            headers_of_contrast = (
-                bridges.read_volume_header(path)
-                for path in find_companions(index, kind, label)
-                if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
-            )
-            usable_headers = [header for header in headers_of_contrast if header is not None]
-            headers[suffix] = sorted(usable_headers, key=lambda header: header.path.name)
-            if usable_headers and find_simulated_factor(settings) is not None:
-                break
-    return Choice(value=headers, notices=(*findings.problems, *findings.notices))
+    notices: list[Notice] = []
+    for suffix, kind in _CONTRASTS.items():
+        images = find_companions(index, kind, label)
+        usable = read_volume_headers(
+            path
+            for path in images.value
+            if is_magnitude(path) and (not sessions or parse_session(path) in sessions)
+        )
+        notices += (*images.notices, *usable.notices)
+        headers[suffix] = sorted(usable.value, key=lambda header: header.path.name)
+        if usable.value and find_simulated_factor(settings) is not None:
+            break
+    return Choice(value=headers, notices=tuple(notices))
 
 
 def _choose_single_scan(headers: _HeadersByContrast, factor: Factor) -> Choice[list[Pair]]:

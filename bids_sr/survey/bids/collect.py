@@ -356,7 +356,7 @@ def _add_related(
         calibration=calibration,
         factor=factor or DEFAULT_FACTORS,
     )
-    notices = []
+    notices: list[Notice] = []
     derivatives = find_run(sources, run, images.anat)
     if derivatives is None:
         notices += note_missing_run(sources, run)

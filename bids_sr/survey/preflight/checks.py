@@ -88,7 +88,6 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
     notices = [
         *found,
         *missing_events(data_set, settings),
-        *data_set.problems,
         *data_set.notices,
         *judge(option_checks.RUN_OPTION_RULES, settings),
         *_judge_series(data_set.runs),
