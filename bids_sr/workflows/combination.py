@@ -434,6 +434,7 @@ def _combine_series(
         missing_contrasts=group.missing_contrasts,
         thresholds=settings.thresholds,
         calibrated=frame.is_calibrated(series),
+        voxel_mm=max(frame.first.plan.bold.zooms[:2]),
     )
     maps, space_maps, rows = combined_runs.combine_maps(
         resampled_maps,
@@ -469,7 +470,10 @@ def _describe_shared_error(
         add_methods_text(
             Part.MAPS,
             combined_runs.describe_shared_error(
-                smoothing, n_runs=len(frame.runs), calibrated=combination.calibrated
+                smoothing,
+                n_runs=len(frame.runs),
+                calibrated=combination.calibrated,
+                voxel_mm=combination.voxel_mm,
             ),
         )
 
@@ -551,6 +555,7 @@ def _contrast_regions(
         series_name=first.plan.primary,
         over_runs=frame.group.over_runs,
         calibrated=frame.is_calibrated(first.plan.primary),
+        voxel_mm=max(first.plan.bold.zooms[:2]),
     )
     regions = contrasted_regions.add_clusters(
         regions,

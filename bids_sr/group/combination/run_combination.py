@@ -25,18 +25,17 @@ from bids_sr.glm.linear_model import compute_t, t_to_z
 from bids_sr.group.combination.run_agreement import ACTIVE_T
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.io.frozen import frozen
+from bids_sr.io.safe_width import SAFE_VOXELS
 
 SHARED_UNSMOOTHED, SHARED_SMOOTHED = 0.75, 0.80
-"""Correlation of the reconstruction error between runs, in active voxels, without smoothing and at
-`SMOOTHED_MM`.
+"""Correlation of the reconstruction error between runs, in active voxels, without smoothing and
+smoothed by `SAFE_VOXELS`.
 """
 OPPOSITE_ACTIVE, OPPOSITE_SMOOTHED, OPPOSITE_INACTIVE = 0.67, 0.73, 0.35
 """Smallest correlation of the reconstruction error between two runs, in active voxels without
-smoothing and at `SMOOTHED_MM`, and in the brain. It is used for runs whose weights have opposite
-signs.
+smoothing and smoothed by `SAFE_VOXELS`, and in the brain. It is used for runs whose weights have
+opposite signs.
 """
-SMOOTHED_MM = 5.0
-"""Largest smoothing (FWHM, mm) with a measured correlation of the reconstruction error."""
 LEAST_RUNS_OF_SPREAD = 3
 """Smallest number of runs for an estimate of the spread between runs."""
 # Degrees of freedom of the SD of the reconstruction error in one unsmoothed run. An interval of
@@ -113,67 +112,73 @@ class CombinedEstimate:
         return np.asarray(np.sqrt(self.between_variance + shared))
 
 
-def correlate_error(fwhm_mm: float, *, calibrated: bool, n_runs: int) -> float:
+def correlate_error(fwhm_voxels: float, *, calibrated: bool, n_runs: int) -> float:
     """Return the correlation of the reconstruction error between runs of one participant.
 
-    The correlation was measured without a calibration run and for smoothing up to 5 mm. Otherwise,
-    the error is assumed to be identical in all runs, which is the most conservative assumption. It
-    is also assumed for two runs, because the correlation differs between pairs of runs, and the
-    mean over many pairs does not hold for a single pair.
+    The correlation was measured without a calibration run and for smoothing up to `SAFE_VOXELS`.
+    Otherwise, the error is assumed to be identical in all runs, which is the most conservative
+    assumption. It is also assumed for two runs, because the correlation differs between pairs of
+    runs, and the mean over many pairs does not hold for a single pair.
 
-    `fwhm_mm` is the smoothing of the maps (FWHM). `calibrated` states whether any run was
-    super-resolved with a high-resolution calibration run. The correlation is from 0 to 1.
+    `fwhm_voxels` is the smoothing of the maps (FWHM) in acquired in-plane voxels. `calibrated`
+    states whether any run was super-resolved with a high-resolution calibration run. The
+    correlation is from 0 to 1.
 
-    >>> [correlate_error(fwhm, calibrated=False, n_runs=3) for fwhm in (0, 5, 8)]
+    >>> [correlate_error(fwhm, calibrated=False, n_runs=3) for fwhm in (0, 5 / 6, 1)]
     [0.75, 0.8, 1.0]
     >>> correlate_error(0, calibrated=True, n_runs=3)
     1.0
     >>> correlate_error(0, calibrated=False, n_runs=2)
     1.0
     """
-    if calibrated or fwhm_mm > SMOOTHED_MM or n_runs < LEAST_RUNS_OF_SPREAD:
+    if calibrated or _is_wider(fwhm_voxels) or n_runs < LEAST_RUNS_OF_SPREAD:
         return 1.0
-    share = fwhm_mm / SMOOTHED_MM
+    share = fwhm_voxels / SAFE_VOXELS
     return SHARED_UNSMOOTHED + share * (SHARED_SMOOTHED - SHARED_UNSMOOTHED)
 
 
 def correlate_opposite(
-    fwhm_mm: float, runs: Sequence[RunEstimate], *, calibrated: bool, same_condition: bool
+    fwhm_voxels: float, runs: Sequence[RunEstimate], *, calibrated: bool, same_condition: bool
 ) -> float | Float:
     """Return the smallest correlation of the reconstruction error between runs, or a map of it.
 
     It was measured for two runs of one condition, in active voxels and in the brain. Otherwise, no
     error is assumed to be shared. Active voxels have |t| > 4 in the mean of the `runs`. For
-    `fwhm_mm` and `calibrated`, see `correlate_error`.
+    `fwhm_voxels` and `calibrated`, see `correlate_error`.
     """
-    if calibrated or fwhm_mm > SMOOTHED_MM or not same_condition:
+    if calibrated or _is_wider(fwhm_voxels) or not same_condition:
         return 0.0
     mean = combine_estimates(runs, shared=1.0)
-    active = np.interp(fwhm_mm, (0, SMOOTHED_MM), (OPPOSITE_ACTIVE, OPPOSITE_SMOOTHED))
+    active = np.interp(fwhm_voxels, (0, SAFE_VOXELS), (OPPOSITE_ACTIVE, OPPOSITE_SMOOTHED))
     return np.where(np.abs(mean.t) > ACTIVE_T, active, OPPOSITE_INACTIVE)
 
 
-def widen_error(fwhm_mm: float, *, n_runs: int) -> float:
+def widen_error(fwhm_voxels: float, *, n_runs: int) -> float:
     """Return the factor of the SD of the reconstruction error of several runs.
 
     The SD is estimated from the local effect of each run. The factor makes an interval of 1.96 SD
     as wide as an interval from Student's t distribution, whose degrees of freedom grow with the
-    number of runs. Smoothing averages the local estimates; at `SMOOTHED_MM`, intervals of single
+    number of runs. Smoothing averages the local estimates; at `SAFE_VOXELS`, intervals of single
     runs need no factor.
 
-    `fwhm_mm` is the smoothing of the maps (FWHM). The factor is at least 1, and 1 for a single
-    run, whose maps are unchanged.
+    `fwhm_voxels` is the smoothing of the maps (FWHM) in acquired in-plane voxels. The
+    factor is at least 1, and 1 for a single run, whose maps are unchanged.
 
     >>> [round(widen_error(0, n_runs=n_runs), 3) for n_runs in (1, 2, 4)]
     [1.0, 1.045, 1.022]
-    >>> widen_error(5, n_runs=2)
+    >>> widen_error(5 / 6, n_runs=2)
     1.0
     """
     if n_runs < 2:
         return 1.0
     t_quantile, normal_quantile = special.stdtrit(_ERROR_DOF * n_runs, 0.975), special.ndtri(0.975)
-    unsmoothed_share = max(0.0, 1 - fwhm_mm / SMOOTHED_MM)
+    unsmoothed_share = max(0.0, 1 - fwhm_voxels / SAFE_VOXELS)
     return 1 + unsmoothed_share * (float(t_quantile / normal_quantile) - 1)
+
+
+def _is_wider(fwhm_voxels: float) -> bool:
+    """Return whether smoothing is wider than measured, by a percent, as voxel sizes are rounded."""
+    return fwhm_voxels > 1.01 * SAFE_VOXELS
 
 
 def weigh_runs(runs: Sequence[RunEstimate]) -> list[float]:

@@ -207,16 +207,19 @@ def describe_combination(
     return " ".join(sentences) + "\n"
 
 
-def describe_shared_error(smoothing: Sequence[float], *, n_runs: int, calibrated: bool) -> str:
+def describe_shared_error(
+    smoothing: Sequence[float], *, n_runs: int, calibrated: bool, voxel_mm: float
+) -> str:
     """Return methods text of the reconstruction error of combined runs.
 
     `smoothing` are the smoothing widths of the maps (FWHM, mm). `calibrated` states whether any
-    run was super-resolved with a high-resolution calibration run.
+    run was super-resolved with a high-resolution calibration run. `voxel_mm` is the acquired
+    in-plane voxel size.
     """
     phrases = []
     for width in smoothing:
-        correlation = correlate_error(width, calibrated=calibrated, n_runs=n_runs)
-        widening = widen_error(width, n_runs=n_runs)
+        correlation = correlate_error(width / voxel_mm, calibrated=calibrated, n_runs=n_runs)
+        widening = widen_error(width / voxel_mm, n_runs=n_runs)
         factor_text = f" and an SD multiplied by {widening:.3g}" if widening > 1 else ""
         maps_text = f"{width:g} mm FWHM" if width else "maps without smoothing"
         phrases.append(f"{correlation:.2g}{factor_text} ({maps_text})")
@@ -246,7 +249,8 @@ class Combination:
     `runs` are the entities of the combined runs by name, the first run first. `left_out` and
     `missing_contrasts` have reasons why runs, and contrasts of runs, were skipped, by name of the
     run (and contrast). `thresholds` are the thresholds of active regions. `calibrated` states
-    whether any run was super-resolved with a calibration run. `disagreeing_runs` has the reasons
+    whether any run was super-resolved with a calibration run, and `voxel_mm` is the largest
+    acquired in-plane voxel size of the first run. `disagreeing_runs` has the reasons
     of runs that are combined although they disagree; it is filled when the maps are combined.
     """
 
@@ -256,6 +260,7 @@ class Combination:
     missing_contrasts: Mapping[str, Mapping[str, str]]
     thresholds: Sequence[str]
     calibrated: bool
+    voxel_mm: float
     disagreeing_runs: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -626,15 +631,15 @@ def _combine_contrast(
     `estimates` and `run_weights` are in the order of the runs.
     """
     calibrated = combination.calibrated
-    maps, terms, fwhm_mm = used.maps, used.terms, used.fwhm_mm
-    correlation = correlate_error(fwhm_mm, calibrated=calibrated, n_runs=len(maps))
-    widening = widen_error(fwhm_mm, n_runs=len(maps))
+    maps, terms, fwhm_voxels = used.maps, used.terms, used.fwhm_mm / combination.voxel_mm
+    correlation = correlate_error(fwhm_voxels, calibrated=calibrated, n_runs=len(maps))
+    widening = widen_error(fwhm_voxels, n_runs=len(maps))
     estimate = combine_estimates(
         estimates,
         run_weights,
         shared=correlation,
         opposite=correlate_opposite(
-            fwhm_mm, estimates, calibrated=calibrated, same_condition=used.has_same_condition
+            fwhm_voxels, estimates, calibrated=calibrated, same_condition=used.has_same_condition
         ),
         widening=widening,
     )

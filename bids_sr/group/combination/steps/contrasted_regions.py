@@ -78,6 +78,7 @@ def contrast_regions(
     series_name: str,
     over_runs: Mapping[str, Sequence[RunTerm]],
     calibrated: bool,
+    voxel_mm: float,
 ) -> tuple[Table, Facts]:
     """Measure contrasts over runs in regions of interest and atlas labels.
 
@@ -85,8 +86,8 @@ def contrast_regions(
     effects of `run_regions`, the tables of the runs by name. Noise and reconstruction error are
     those of the tables. The error of the registration is one for all voxels, so that gradients are
     averaged over a region. `region_masks`, by name, and the atlas are on the grid of the first
-    run. `tested_rows` is the result of `tested_runs.compare_runs`; None if nothing was tested. For
-    the other parameters, see
+    run. `tested_rows` is the result of `tested_runs.compare_runs`; None if nothing was tested.
+    `voxel_mm` is the acquired in-plane voxel size. For the other parameters, see
     `bids_sr.group.combination.steps.combined_runs.contrast_runs`.
 
     Returns one row per region, contrast and width that all runs of the contrast have, and
@@ -123,7 +124,9 @@ def contrast_regions(
             name: _replace_effects(rows[name].loc[common], placed[name].effect, common_regions)
             for name in placed
         }
-        table = _combine_rows(common_rows, used, place_sds, calibrated=calibrated)
+        table = _combine_rows(
+            common_rows, used, place_sds, used.fwhm_mm / voxel_mm, calibrated=calibrated
+        )
         result = tested.get(used.contrast)
         state = "not testable" if result is None else result.state
         tables.append(table.assign(contrast=used.contrast, series=series_name, detail=state))
@@ -220,6 +223,7 @@ def _combine_rows(
     rows: Mapping[str, pd.DataFrame],
     used: RunsOfContrast,
     place_sds: Mapping[str, Float],
+    fwhm_voxels: float,
     *,
     calibrated: bool,
 ) -> pd.DataFrame:
@@ -237,9 +241,9 @@ def _combine_rows(
     combined = combine_estimates(
         estimates,
         used.weights,
-        shared=correlate_error(used.fwhm_mm, calibrated=calibrated, n_runs=len(rows)),
+        shared=correlate_error(fwhm_voxels, calibrated=calibrated, n_runs=len(rows)),
         opposite=correlate_opposite(
-            used.fwhm_mm,
+            fwhm_voxels,
             estimates,
             calibrated=calibrated,
             same_condition=used.has_same_condition,

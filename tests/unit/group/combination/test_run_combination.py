@@ -147,10 +147,10 @@ def test_weights_are_inverse_variances():
 
 
 def test_the_shared_error_grows_with_smoothing():
-    assert correlate_error(2.5, calibrated=False, n_runs=3) == pytest.approx(0.775)
-    correlations = [correlate_error(fwhm, calibrated=False, n_runs=3) for fwhm in (0, 5, 5.1)]
+    assert correlate_error(2.5 / 6, calibrated=False, n_runs=3) == pytest.approx(0.775)
+    correlations = [correlate_error(fwhm / 6, calibrated=False, n_runs=3) for fwhm in (0, 5, 5.1)]
     assert correlations == [0.75, 0.8, 1.0]
-    assert correlate_error(5, calibrated=True, n_runs=3) == 1.0
+    assert correlate_error(5 / 6, calibrated=True, n_runs=3) == 1.0
 
 
 @pytest.mark.parametrize("n_runs", [2, 4])
@@ -169,7 +169,7 @@ def test_intervals_of_estimated_errors_cover_95_percent(n_runs):
     combined = combine_estimates(runs, shared=max(shared, 0.9), widening=widening)
     covered = np.abs(combined.effect) < 1.96 * np.sqrt(combined.total_variance)
     assert covered.mean() == pytest.approx(0.95, abs=0.012)
-    assert widen_error(0, n_runs=1) == widen_error(5, n_runs=2) == 1.0
+    assert widen_error(0, n_runs=1) == widen_error(5 / 6, n_runs=2) == 1.0
 
 
 def test_fewer_runs_have_no_error_or_spread():
@@ -240,8 +240,8 @@ def test_only_runs_of_one_condition_share_their_error():
     active, inactive = single_voxel_estimate(9, 1, 1), single_voxel_estimate(1, 1, 1)
     options = {"calibrated": False, "same_condition": True}
     assert correlate_opposite(0, [active] * 2, **options) == OPPOSITE_ACTIVE
-    assert correlate_opposite(5, [active] * 2, **options) == OPPOSITE_SMOOTHED
-    assert correlate_opposite(5, [inactive] * 2, **options) == OPPOSITE_INACTIVE
+    assert correlate_opposite(5 / 6, [active] * 2, **options) == OPPOSITE_SMOOTHED
+    assert correlate_opposite(5 / 6, [inactive] * 2, **options) == OPPOSITE_INACTIVE
     for other in ({"calibrated": True}, {"same_condition": False}):
         assert correlate_opposite(0, [active] * 2, **options | other) == 0
-    assert correlate_opposite(5.1, [active] * 2, **options) == 0
+    assert correlate_opposite(5.1 / 6, [active] * 2, **options) == 0

@@ -129,6 +129,7 @@ def combination_of(changes):
         "missing_contrasts": {},
         "thresholds": ["quarter", "fdr", "3.1"],
         "calibrated": False,
+        "voxel_mm": 6.0,
     }
     others = {name: value for name, value in changes.items() if name not in values}
     values |= {name: value for name, value in changes.items() if name in values}
@@ -532,7 +533,9 @@ def test_the_methods_text_describes_the_combination_and_its_error():
         (2, False, ["2", "1", "1.05", "1", "5"]),
         (3, True, ["3", "1", "1.03", "1", "5"]),
     ):
-        text = describe_shared_error((0.0, 5.0), n_runs=n_runs, calibrated=calibrated)
+        text = describe_shared_error(
+            (0.0, 5.0), n_runs=n_runs, calibrated=calibrated, voxel_mm=6.0
+        )
         assert re.findall(r"\d+\.?\d*(?=\D)", text)[: len(numbers)] == numbers
 
 

@@ -77,6 +77,7 @@ def measure(first, second, maps=None, **changes):
         "series_name": "sbl",
         "over_runs": {"change": TERMS},
         "calibrated": False,
+        "voxel_mm": 6.0,
         **changes,
     }
     tables = {"ses-1": first, "ses-2": second}

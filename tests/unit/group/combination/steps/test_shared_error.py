@@ -177,6 +177,7 @@ def test_intervals_of_unequal_runs_contain_the_effect(simulation, tmp_path, is_l
                 missing_contrasts={},
                 thresholds=["fdr"],
                 calibrated=False,
+                voxel_mm=6.0,
             ),
             contrasts={"hand": runs},
         )
