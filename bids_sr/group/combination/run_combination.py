@@ -177,7 +177,7 @@ def widen_error(fwhm_voxels: float, *, n_runs: int) -> float:
 
 
 def _is_wider(fwhm_voxels: float) -> bool:
-    """Return whether smoothing is wider than measured, by a percent, as voxel sizes are rounded."""
+    """Return whether smoothing is wider than measured, beyond rounding of voxel sizes."""
     return fwhm_voxels > 1.01 * SAFE_VOXELS
 
 
