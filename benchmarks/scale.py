@@ -163,9 +163,9 @@ def _cpu() -> float:
 def inner(task: str, data: str, place: str) -> int:
     """Make one measurement in a separate process."""
     if task == "index":
-        from bids_sr.survey.bids.findings import Findings
         from bids_sr.survey.bids.layout import open_index
         from bids_sr.survey.bids.participant_selection import list_participants
+        from bids_sr.survey.notices import Findings
 
         with Findings():
             labels = list_participants(Path(data))

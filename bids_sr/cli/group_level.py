@@ -44,7 +44,7 @@ def find_group_inputs(settings: Settings) -> GroupInputs:
 
 def _refuse_missing_mounts(settings: Settings) -> None:
     """Raise `UsageError` if data set or output were not mounted in the container."""
-    from bids_sr.survey.bids.findings import InputError
+    from bids_sr.survey.notices import InputError
     from bids_sr.survey.preflight.directories import judge_dataset_mount, judge_output_mount
 
     paths = settings.paths
@@ -58,8 +58,7 @@ def _refuse_foreign_output(settings: Settings) -> None:
 
     Links for results of the group that lead into the data are also an error.
     """
-    from bids_sr.survey.bids.findings import InputError
-    from bids_sr.survey.notices import judge
+    from bids_sr.survey.notices import InputError, judge
     from bids_sr.survey.preflight.directories import judge_owner
     from bids_sr.survey.preflight.output_links import judge_links
 

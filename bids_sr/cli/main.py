@@ -84,7 +84,7 @@ def _run_group_level(settings: Settings) -> int:
     from bids_sr.config.lock import output_lock
     from bids_sr.group.output_files import describe_replaced
     from bids_sr.io.dataset_description import write_bidsignore
-    from bids_sr.survey.bids.findings import refuse_denied
+    from bids_sr.survey.bids.content import refuse_denied
 
     with refuse_denied(), report_running("Checking the metrics tables of the participants"):
         inputs = find_group_inputs(settings)
@@ -110,12 +110,11 @@ def _run_group_level(settings: Settings) -> int:
 
 def _rebuild_reports(settings: Settings) -> int:
     """Write the reports again from stored figures, without the data set."""
-    from bids_sr.cli.reports_only import check_stored_figures, rebuild_reports
-    from bids_sr.survey.bids.findings import Findings, refuse_denied
+    from bids_sr.cli.reports_only import list_rebuilt_reports, rebuild_reports
+    from bids_sr.survey.bids.content import refuse_denied
 
-    with Findings() as findings, refuse_denied():
-        labels = check_stored_figures(settings)
-    _raise_problems(findings.problems)
+    with refuse_denied():
+        labels = list_rebuilt_reports(settings)
     if settings.run.dry_run:
         print_line("Plan (dry run: no files are written)")
         show("\n".join(f"report of sub-{label}" for label in labels))

@@ -4,42 +4,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.survey.bids.findings import add_notices, add_problem, count_problems
+from bids_sr.survey.notices import InputError, input_error, judge, problem
 
 
-def check_stored_figures(settings: Settings) -> list[str]:
-    """Return the labels of the participants whose reports can be rebuilt, all or as selected.
+def list_rebuilt_reports(settings: Settings) -> list[str]:
+    """Return the labels of the participants whose reports are rebuilt, all or as selected.
 
-    Reported are outputs of other programs or versions, and participants without figures.
+    Raises `InputError` for outputs of other programs or versions, and for participants without
+    figures.
     """
     from bids_sr.report.index_page import participants_with_figures
-    from bids_sr.survey.notices import judge
     from bids_sr.survey.preflight.directories import judge_output_mount, judge_owner
     from bids_sr.survey.preflight.output_links import judge_links
 
-    output_dir = settings.paths.output_dir
-    if unmounted := [*judge_output_mount(output_dir)]:
-        add_notices(unmounted)
-        return []
-    add_notices(judge((judge_owner,), settings))
-    add_notices(judge_links(settings, labels=settings.selection.participant_label or None))
-    available = participants_with_figures(output_dir)
-    if not available and not count_problems():
-        add_problem(
+    output_dir, requested = settings.paths.output_dir, settings.selection.participant_label
+    problems = [*judge_output_mount(output_dir)]
+    if not problems:
+        problems += judge((judge_owner,), settings)
+        problems += judge_links(settings, labels=requested or None)
+        available = participants_with_figures(output_dir)
+    if problems:
+        raise InputError(problems)
+    if not available:
+        raise input_error(
             output_dir,
             "--reports-only rebuilds the reports from the figures of an earlier run, but the"
             " output directory does not contain any figures",
             "Specify the output directory of an earlier run, or omit --reports-only.",
         )
-    labels = list(settings.selection.participant_label) or available
-    for label in labels:
-        if available and label not in available:
-            add_problem(
-                f"sub-{label}",
-                f"{output_dir} contains no figures of this participant",
-                f"Choose from {', '.join(available)}.",
-            )
-    return labels
+    problems = [
+        problem(
+            f"sub-{label}",
+            f"{output_dir} contains no figures of this participant",
+            f"Choose from {', '.join(available)}.",
+        )
+        for label in requested
+        if label not in available
+    ]
+    if problems:
+        raise InputError(problems)
+    return list(requested) or available
 
 
 def rebuild_reports(settings: Settings, labels: Sequence[str]) -> tuple[Path, ...]:

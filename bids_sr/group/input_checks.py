@@ -16,8 +16,8 @@ from bids_sr.glm.map_sidecars import PERCENT
 from bids_sr.group.input_maps import read_map_entry
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import InputError, require_content
-from bids_sr.survey.notices import judge, problem
+from bids_sr.survey.bids.content import require_content
+from bids_sr.survey.notices import InputError, judge, problem
 
 _HEAD = "\t".join(COLUMNS)
 _N_LABELS = list(COLUMNS).index("fwhm_mm")  # cells before the numbers

@@ -11,8 +11,8 @@ from bids_sr.group.run_names import run_columns, run_key, run_labels, run_name
 from bids_sr.io.json_values import as_mapping
 from bids_sr.io.notices import Notice, UsageError
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inheritance import read_object
+from bids_sr.survey.notices import InputError
 
 TABLES = ("image", "activation", "evaluation")
 RUN_WEIGHTS = "RunWeights"

@@ -46,7 +46,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import UsageError, read_failed_steps
 from bids_sr.io.series import ACQUIRED, BASELINES, MEASURED
 from bids_sr.sr.method import method_names_without_controls
-from bids_sr.survey.bids.findings import describe_denied, is_denied
+from bids_sr.survey.bids.content import describe_denied, is_denied
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.version import __version__
 

@@ -1,6 +1,6 @@
 """Preflight of structural scans in one pass over headers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +18,10 @@ from bids_sr.survey.bids.acquired_matrix import (
     list_interpolated,
     with_acquired_matrix,
 )
-from bids_sr.survey.bids.findings import (
-    Findings,
-    about,
-    add_notices,
-    add_problem,
-    current_findings,
-    warn,
-)
 from bids_sr.survey.bids.headers import read_header
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.pretrained_models import find_pretrained, input_of_models
+from bids_sr.survey.notices import attribute, is_problem, problem, warning
 from bids_sr.survey.preflight.checks import judge_data_set, judge_resources
 from bids_sr.survey.preflight.estimates import estimate
 from bids_sr.survey.preflight.method_checks import judge_card
@@ -41,42 +34,12 @@ def check_scans(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
 
     `found` are notices about the options. Only headers are read, and nothing is written.
     """
-    with Findings() as findings:
-        add_notices(found)
-        plan = _plan_scans(settings)
-    return replace(plan, problems=tuple(findings.problems), warnings=tuple(findings.notices))
-
-
-def _plan_scans(settings: Settings) -> Plan:
-    """Plan the processing of structural scans, and report all problems."""
     data_set = survey_structural(settings)
     superres, subjects = settings.superres, data_set.subjects
-    add_notices(data_set.notices)
-    add_notices(note_missing_features(settings))
-    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
-        for subject in subjects:
-            if subject.lowres:
-                _check_model_of_lowres(settings, subject, file)
-            pairs = subject.structural
-            if pairs:
-                _check_model(settings, subject, read_header(pairs[0].highres), file)
-    for subject in subjects:
-        for path in subject.still_images:
-            header = with_acquired_matrix(read_header(path), settings.paths.bids_dir.absolute())
-            with about(subject.label):
-                for axis in list_interpolated(header):
-                    warn(path, f"{interpolation_text(axis)}.")
-    add_notices(check_tools(settings))
-    add_notices(check_lesion_template(settings, subjects))
-    labels = {subject.label for subject in subjects}
-    others = (s for s in data_set.split_subjects if s.label not in labels)
-    add_notices(check_edited_masks(settings, (*subjects, *others)))
     members = data_set.split_subjects
     untrained = [name for name in superres.learned if not find_pretrained(superres, name)]
     methods = untrained if members else []
     networks = {name: find_kept_network(name, settings, members) for name in methods}
-    for network in networks.values():
-        add_notices(network.notices)
     kept_networks = {
         name: network.value for name, network in networks.items() if network.value is not None
     }
@@ -93,15 +56,55 @@ def _plan_scans(settings: Settings) -> Plan:
         kept_networks=kept_networks,
         series=tuple(dict.fromkeys((*interpolations, *superres.chosen))),
     )
-    cost = estimate(plan, settings)
+    plan = replace(plan, estimate=estimate(plan, settings))
+    labels = {subject.label for subject in subjects}
+    others = (s for s in members if s.label not in labels)
+    notices = [
+        *found,
+        *data_set.notices,
+        *note_missing_features(settings),
+        *_judge_models(settings, subjects),
+        *_warn_of_interpolation(settings, subjects),
+        *check_tools(settings),
+        *check_lesion_template(settings, subjects),
+        *check_edited_masks(settings, (*subjects, *others)),
+        *(notice for network in networks.values() for notice in network.notices),
+    ]
     if subjects:
-        known = [*current_findings().problems, *current_findings().notices]
-        add_notices(judge_data_set(settings, data_set, known))
-        add_notices(judge_resources(cost, settings))
-    return replace(plan, estimate=cost)
+        notices += judge_data_set(settings, data_set, notices)
+        notices += judge_resources(plan.estimate, settings)
+    notices = [*dict.fromkeys(notices)]
+    return replace(
+        plan,
+        problems=tuple(filter(is_problem, notices)),
+        warnings=tuple(notice for notice in notices if not is_problem(notice)),
+    )
 
 
-def _check_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> None:
+def _judge_models(settings: Settings, subjects: Sequence[Subject]) -> Iterator[Notice]:
+    """Reject models that cannot be applied to participants."""
+    superres = settings.superres
+    for file in filter(None, (find_pretrained(superres, name) for name in superres.learned)):
+        for subject in subjects:
+            if subject.lowres:
+                yield from _judge_model_of_lowres(settings, subject, file)
+            if subject.structural:
+                header = read_header(subject.structural[0].highres)
+                yield from _judge_model(settings, subject, header, file)
+
+
+def _warn_of_interpolation(settings: Settings, subjects: Sequence[Subject]) -> Iterator[Notice]:
+    """Warn of scans whose voxels are smaller than acquired."""
+    for subject in subjects:
+        for path in subject.still_images:
+            header = with_acquired_matrix(read_header(path), settings.paths.bids_dir.absolute())
+            for axis in list_interpolated(header):
+                yield from attribute(
+                    [warning(path, f"{interpolation_text(axis)}.")], subject.label
+                )
+
+
+def _judge_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> Iterator[Notice]:
     """Reject a model that cannot be applied to the grid of low-resolution scans.
 
     Grid and contrasts are taken from the first model, so only alignment, intensities and further
@@ -119,10 +122,12 @@ def _check_model_of_lowres(settings: Settings, subject: Subject, file: Path) -> 
     affine[:3, :3] = np.eye(3)[:, order_axes(model_input.orientation)] * model_input.mm
     model_text = f"sub-{subject.label} with --pretrained {file}"
     contrasts = joined_contrasts(model_input.contrasts)
-    add_notices(judge_card(file, affine, contrasts, SAME_GRID, model_text, settings))
+    yield from judge_card(file, affine, contrasts, SAME_GRID, model_text, settings)
 
 
-def _check_model(settings: Settings, subject: Subject, header: Header, file: Path) -> None:
+def _judge_model(
+    settings: Settings, subject: Subject, header: Header, file: Path
+) -> Iterator[Notice]:
     """Reject a model that cannot be applied to a participant with pairs.
 
     The model card is compared with the contrasts and with `header`, the high-resolution scan that
@@ -147,7 +152,7 @@ def _check_model(settings: Settings, subject: Subject, header: Header, file: Pat
             "Use a model that was trained on these contrasts, or omit --pretrained to train a"
             " new model."
         )
-        add_problem(model_text, reason, fix)
+        yield problem(model_text, reason, fix)
     else:
         joined = joined_contrasts(contrasts)
-        add_notices(judge_card(file, header.affine, joined, SAME_GRID, model_text, settings))
+        yield from judge_card(file, header.affine, joined, SAME_GRID, model_text, settings)

@@ -11,9 +11,9 @@ from bids_sr.io.notices import CODES, Notice
 
 ROOT = Path(__file__).parents[2]
 REMEDY_POSITIONS = {
-    **dict.fromkeys(("UsageError", "InputError", "SlurmError", "input_error", "add_problem"), 2),
-    **dict.fromkeys(("Notice", "refuse_option"), 2),
-    **dict.fromkeys(("SettingError", "refuse_unless"), 3),
+    **dict.fromkeys(("UsageError", "InputError", "SlurmError", "input_error", "problem"), 2),
+    **dict.fromkeys(("Notice", "option_problem"), 2),
+    **dict.fromkeys(("SettingError", "problem_unless"), 3),
 }
 """Positions of the remedy in the arguments of functions that make errors."""
 
@@ -22,7 +22,7 @@ def syntax_trees() -> Iterator[tuple[Path, ast.Module]]:
     """Yield path and syntax tree of each module of the program."""
     for path in (ROOT / "bids_sr").rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if re.search(r"\bcode\s*=|Error\(|Notice\(|\badd_problem\(|\brefuse_", text):
+        if re.search(r"\bcode\s*=|Error\(|Notice\(|problem", text):
             yield path, ast.parse(text)
 
 
@@ -81,6 +81,6 @@ def test_errors_state_a_remedy() -> None:
         if isinstance(node, ast.Call) and is_error_without_remedy(node)
     ]
     assert errors == []
-    call = ast.parse("add_problem(path, 'the file is empty')", mode="eval").body
+    call = ast.parse("problem(path, 'the file is empty')", mode="eval").body
     assert isinstance(call, ast.Call)
     assert is_error_without_remedy(call)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bids_sr.io.image_header import Header, ZeroFilledAxis
 from bids_sr.io.json_values import as_number
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inheritance import read_metadata
+from bids_sr.survey.notices import InputError
 
 _MIN_FULL_SHARE = 0.95  # of the voxels along an axis; scanners omit one or two lines
 MAX_INTERPOLATED_SHARE = 0.75

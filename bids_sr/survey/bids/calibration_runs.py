@@ -22,12 +22,11 @@ from bids_sr.io.grids import Factor
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids import headers, slice_axis
 from bids_sr.survey.bids.entities import file_stem, is_magnitude, parse_entities
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.bids.pairs import SIZE_TOLERANCE
 from bids_sr.survey.bids.related_runs import find_calibration_mismatch, read_run
-from bids_sr.survey.notices import Choice, attribute, note, option_problem, problem
+from bids_sr.survey.notices import Choice, InputError, attribute, note, option_problem, problem
 
 _SHORT_VOLUMES = 40  # a high-resolution run with fewer volumes only serves as calibration run
 

@@ -34,7 +34,6 @@ from bids_sr.survey.bids.calibration_runs import (
 from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_output_as_data
 from bids_sr.survey.bids.echoes import judge_echoes, read_echoes, sort_by_echo_time
 from bids_sr.survey.bids.entities import file_stem, parse_entities, parse_owner, stem_of_echoes
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.fmriprep import RUN_FILE_RULES, find_run, note_missing_run
 from bids_sr.survey.bids.ignored_files import note_unusable_patterns
 from bids_sr.survey.bids.inputs import DEFAULT_FACTORS, BoldRun, Levels, Subject, Survey
@@ -54,7 +53,16 @@ from bids_sr.survey.bids.type_levels import (
     refuse_unreadable_sidecars,
     warn_of_unreadable_levels,
 )
-from bids_sr.survey.notices import Choice, attempt, attribute, is_problem, judge, note, warning
+from bids_sr.survey.notices import (
+    Choice,
+    InputError,
+    attempt,
+    attribute,
+    is_problem,
+    judge,
+    note,
+    warning,
+)
 
 _RunFiles = tuple[Path, Path | None]  # BOLD file and events table
 

@@ -5,16 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import (
-    InputError,
-    describe_denied,
-    input_error,
-    is_denied,
-    require_content,
-)
+from bids_sr.survey.bids.content import describe_denied, is_denied, require_content
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
 from bids_sr.survey.bids.run_names import entity_folders
-from bids_sr.survey.notices import note, problem
+from bids_sr.survey.notices import InputError, input_error, note, problem
 
 _ENTITY = re.compile(r"[A-Za-z]+-[0-9A-Za-z+]+")
 # BIDS suffix of a field map → description

@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 from bids_sr.config.values import split_named
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import InputError, input_error, require_content
+from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.bids.precomputed import DerivativeFolder
-from bids_sr.survey.notices import option_problem
+from bids_sr.survey.notices import InputError, input_error, option_problem
 
 _FMRIPREP_PROGRAMS = ("fmriprep", "smriprep")
 _THIS_PROGRAM = "bids-sr"

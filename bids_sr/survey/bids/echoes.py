@@ -14,9 +14,8 @@ from bids_sr.io.orientation import axes_text, storage_order
 from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 from bids_sr.survey.bids import headers, slice_axis, timing
 from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.layout import Index
-from bids_sr.survey.notices import note, problem
+from bids_sr.survey.notices import InputError, note, problem
 
 _MAX_SHIFT_MM = 0.1  # largest shift between echoes, whose headers differ only by rounding
 _MIN_INTERVAL_MS = 1.0  # ms; the readout of an echo takes longer

@@ -7,9 +7,8 @@ from pathlib import Path
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.json_values import parse_json
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import input_error
 from bids_sr.survey.bids.layout import KINDS
-from bids_sr.survey.notices import warning
+from bids_sr.survey.notices import input_error, warning
 
 _SAFE_VALUE = re.compile(r"[0-9A-Za-z.+]+")
 # value in a filter → member of pybids' ``Query``; null becomes NONE

@@ -32,18 +32,13 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
 from bids_sr.survey.bids import headers, slice_axis
+from bids_sr.survey.bids.content import missing_content_reason, require_content
 from bids_sr.survey.bids.entities import (
     RUN_KEYS,
     file_stem,
     is_magnitude,
     parse_entities,
     same_run,
-)
-from bids_sr.survey.bids.findings import (
-    InputError,
-    input_error,
-    missing_content_reason,
-    require_content,
 )
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
 from bids_sr.survey.bids.inputs import BoldRun
@@ -61,7 +56,7 @@ from bids_sr.survey.bids.precomputed_checks import (
     judge_transforms,
     read_confounds,
 )
-from bids_sr.survey.notices import Choice, judge, note, problem
+from bids_sr.survey.notices import Choice, InputError, input_error, judge, note, problem
 
 _KEYS_WITHOUT_DIRECTION = tuple(key for key in RUN_KEYS if key != "direction")
 _TISSUES = ("GM", "WM", "CSF")

@@ -12,8 +12,8 @@ from bids_sr.io.atomic_files import require_regular_file
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.image_header import Header, describe_excess
 from bids_sr.io.notices import Notice, explain
-from bids_sr.survey.bids.findings import InputError, input_error, require_content
-from bids_sr.survey.notices import Choice, note
+from bids_sr.survey.bids.content import require_content
+from bids_sr.survey.notices import Choice, InputError, input_error, note
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header

@@ -8,8 +8,9 @@ from pathlib import Path
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.checksums import once_per_state
 from bids_sr.io.json_values import parse_json
+from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.entities import applies_to, parse_entities
-from bids_sr.survey.bids.findings import input_error, require_content
+from bids_sr.survey.notices import input_error
 
 
 def merge_sidecars(files: Iterable[Path]) -> dict[str, object]:

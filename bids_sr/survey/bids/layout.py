@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.io.checksums import checksum
+from bids_sr.survey.bids.content import is_denied
 from bids_sr.survey.bids.entities import ENTITIES, file_stem, parse_entities
-from bids_sr.survey.bids.findings import InputError, input_error, is_denied
 from bids_sr.survey.bids.ignored_files import is_ignored, read_patterns
 from bids_sr.survey.bids.inheritance import (
     find_inherited,
@@ -29,6 +29,7 @@ from bids_sr.survey.bids.inheritance import (
 )
 from bids_sr.survey.bids.participant_selection import find_denied_folders
 from bids_sr.survey.bids.run_names import MisspelledImage, find_misspelled_images
+from bids_sr.survey.notices import InputError, input_error
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout

@@ -23,11 +23,19 @@ from bids_sr.survey.bids.acquired_matrix import (
     list_interpolated,
 )
 from bids_sr.survey.bids.entities import parse_entities, run_number_order
-from bids_sr.survey.bids.findings import InputError, input_error
 from bids_sr.survey.bids.inputs import Pair
 from bids_sr.survey.bids.method_options import works_in_plane
 from bids_sr.survey.bids.pretrained_models import factor_without_pair, find_pretrained
-from bids_sr.survey.notices import Choice, is_problem, judge, note, problem, problem_unless
+from bids_sr.survey.notices import (
+    Choice,
+    InputError,
+    input_error,
+    is_problem,
+    judge,
+    note,
+    problem,
+    problem_unless,
+)
 
 SIZE_TOLERANCE = 0.10
 """Largest relative difference between the voxel sizes of the low-resolution image and the BOLD

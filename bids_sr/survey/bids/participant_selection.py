@@ -8,10 +8,10 @@ from pathlib import Path
 
 from bids_sr.config import Selection
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import describe_denied, input_error, is_denied
+from bids_sr.survey.bids.content import describe_denied, is_denied
 from bids_sr.survey.bids.label_lists import list_available
 from bids_sr.survey.bids.run_names import note_equal_without_case
-from bids_sr.survey.notices import note, problem
+from bids_sr.survey.notices import input_error, note, problem
 
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
 

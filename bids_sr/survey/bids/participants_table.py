@@ -7,7 +7,7 @@ from pathlib import Path
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import TABLE_ERRORS, is_missing, read_rows
-from bids_sr.survey.bids.findings import require_content
+from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.label_lists import list_some
 
 _ID = "participant_id"

@@ -16,9 +16,9 @@ from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
 from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
-from bids_sr.survey.bids.findings import input_error, require_content
+from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.label_lists import list_some
-from bids_sr.survey.notices import problem
+from bids_sr.survey.notices import input_error, problem
 
 _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransform")
 # Largest distance between copies of one grid. Rounding of the float32 quaternion of a qform can

@@ -11,7 +11,6 @@ from bids_sr.io.grids import highres_size
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids import headers, label_lists, slice_axis
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import InputError, input_error
 from bids_sr.survey.bids.inheritance import read_metadata
 from bids_sr.survey.bids.inputs import BoldRun, HighresReference
 from bids_sr.survey.bids.related_runs import (
@@ -22,7 +21,16 @@ from bids_sr.survey.bids.related_runs import (
     read_reference,
     select_in_run_space,
 )
-from bids_sr.survey.notices import Choice, attribute, is_problem, judge, note, problem
+from bids_sr.survey.notices import (
+    Choice,
+    InputError,
+    attribute,
+    input_error,
+    is_problem,
+    judge,
+    note,
+    problem,
+)
 
 _RUN_KEYS = ("subject", "session", "task", "run")
 # folders of references in a data set: a measured reference, and the known one of simulated data

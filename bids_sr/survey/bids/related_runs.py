@@ -18,6 +18,7 @@ from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.survey.bids import headers, slice_axis, timing
+from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.entities import (
     applies_to,
     file_stem,
@@ -25,7 +26,6 @@ from bids_sr.survey.bids.entities import (
     parse_entities,
     same_run,
 )
-from bids_sr.survey.bids.findings import InputError, input_error, require_content
 from bids_sr.survey.bids.inheritance import read_metadata
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.pairs import (
@@ -35,7 +35,7 @@ from bids_sr.survey.bids.pairs import (
     nearest_simple_ratio,
     voxel_size_text,
 )
-from bids_sr.survey.notices import Choice, note, problem
+from bids_sr.survey.notices import Choice, InputError, input_error, note, problem
 
 _TimedEvent = tuple[str, float, float]  # type ("" if missing), onset and duration (s) of an event
 SERIES = "func/*_bold.nii*"

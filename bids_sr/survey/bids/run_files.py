@@ -11,8 +11,7 @@ from bids_sr.survey.bids.entities import (
     parse_owner,
     without_entities,
 )
-from bids_sr.survey.bids.findings import input_error
-from bids_sr.survey.notices import Choice, attribute, note
+from bids_sr.survey.notices import Choice, attribute, input_error, note
 
 _WITHOUT_ECHO = '{"bold": {"echo": null}}'  # filter that selects series without echo
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bids_sr.io.notices import UsageError
 from bids_sr.io.tables import TABLE_ERRORS, is_missing, read_rows
-from bids_sr.survey.bids.findings import require_content
+from bids_sr.survey.bids.content import require_content
 
 _LOGGER = logging.getLogger(__name__)
 ACQ_TIME = "acq_time"

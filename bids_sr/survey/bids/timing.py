@@ -8,8 +8,7 @@ from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
 from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 from bids_sr.survey.bids.acquired_matrix import read_number
-from bids_sr.survey.bids.findings import input_error
-from bids_sr.survey.notices import Choice, note
+from bids_sr.survey.notices import Choice, input_error, note
 
 _SHORTEST_TR = 0.02  # s; shorter than any acquisition
 _TR_TOLERANCE_S = 2e-3  # s, between RepetitionTime and the mean interval of VolumeTiming

@@ -13,10 +13,9 @@ from pathlib import Path
 from bids_sr.glm.contrasts import list_levels
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inputs import Levels
 from bids_sr.survey.bids.layout import Index
-from bids_sr.survey.notices import warning
+from bids_sr.survey.notices import InputError, warning
 
 
 def read_type_order(index: Index, task: str) -> tuple[str, ...]:

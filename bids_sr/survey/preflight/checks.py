@@ -11,14 +11,15 @@ from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
 from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
 from bids_sr.survey.bids.collect import survey
+from bids_sr.survey.bids.content import describe_denied
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import InputError, describe_denied
 from bids_sr.survey.bids.inputs import BoldRun, Subject, Survey
 from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.survey.bids.similar_names import describe_similar
 from bids_sr.survey.notices import (
     Choice,
+    InputError,
     attribute,
     is_problem,
     judge,

@@ -21,11 +21,11 @@ from bids_sr.glm.summed_types import find_summed_types
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.io.tables import MISSING_MARKS, TABLE_ERRORS, TableRow, is_missing, read_rows
+from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import input_error, require_content
 from bids_sr.survey.bids.inputs import Survey
 from bids_sr.survey.bids.label_lists import list_some
-from bids_sr.survey.notices import note, problem, warning
+from bids_sr.survey.notices import input_error, note, problem, warning
 
 if TYPE_CHECKING:
     from bids_sr.glm.regressors import Events

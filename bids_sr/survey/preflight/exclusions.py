@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import parse_entities, stem_of_echoes
-from bids_sr.survey.bids.findings import group_problems
 from bids_sr.survey.bids.inputs import BoldRun, Subject
+from bids_sr.survey.notices import group_problems
 
 
 def list_files(run: BoldRun) -> set[Path | None]:

@@ -11,9 +11,8 @@ from bids_sr.glm.contrasts import Contrast, Contrasts, order_types
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inputs import BoldRun, Subject, Survey
-from bids_sr.survey.notices import Choice, attribute, is_problem, judge, note
+from bids_sr.survey.notices import Choice, InputError, attribute, is_problem, judge, note
 from bids_sr.survey.preflight import (
     confound_checks,
     estimability,

@@ -11,7 +11,7 @@ from bids_sr.config import Settings, SuperRes, machine
 from bids_sr.io.notices import Notice
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.missing_features import missing_features_notice
-from bids_sr.survey.bids.findings import require_content
+from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.method_options import find_vgg_weights
 from bids_sr.survey.bids.pretrained_models import find_pretrained
 from bids_sr.survey.notices import judge, note, option_problem, problem, warning

@@ -27,8 +27,7 @@ from bids_sr.io.template_files import (
     load_grid,
     read_resolutions,
 )
-from bids_sr.survey.bids.findings import InputError
-from bids_sr.survey.notices import attribute, judge, note, option_problem
+from bids_sr.survey.notices import InputError, attribute, judge, note, option_problem
 
 _LOGGER = logging.getLogger(__name__)
 # Entities of files at TemplateFlow; None for an entity that the file names lack.

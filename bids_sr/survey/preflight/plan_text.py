@@ -14,7 +14,6 @@ from bids_sr.io.grids import BOLDREF
 from bids_sr.io.notices import Notice
 from bids_sr.io.region_names import BRAIN, region_labels
 from bids_sr.io.series import SDMOD, series_name
-from bids_sr.survey.bids.findings import group_notices, group_problems
 from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.bids.method_options import unavailable_reason
@@ -25,6 +24,7 @@ from bids_sr.survey.bids.retrospective_plan import (
     retrospective_factor,
     select_pair_sources,
 )
+from bids_sr.survey.notices import group_notices, group_problems
 from bids_sr.survey.preflight.combined_runs import format_combined_runs, format_terms, group_runs
 from bids_sr.survey.preflight.exclusions import describe_skipped_runs
 from bids_sr.survey.preflight.pace import measure_slowdown

@@ -18,10 +18,9 @@ from bids_sr.io.template_files import (
 )
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.headers import find_header, squeezed_shape
 from bids_sr.survey.bids.inputs import Subject
-from bids_sr.survey.notices import option_problem
+from bids_sr.survey.notices import InputError, option_problem
 
 
 class OptionImage(NamedTuple):

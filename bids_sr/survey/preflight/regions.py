@@ -22,11 +22,10 @@ from bids_sr.io.region_names import (
     region_of_tasks,
 )
 from bids_sr.io.region_spaces import RegionSpace
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.headers import COLOR_REASON, READ_ERRORS, read_header, squeezed_shape
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.bids.label_lists import list_some
-from bids_sr.survey.notices import Choice, is_problem, option_problem, warning
+from bids_sr.survey.notices import Choice, InputError, is_problem, option_problem, warning
 from bids_sr.survey.preflight.plan import RegionMask
 from bids_sr.survey.preflight.region_spaces import (
     OptionImage,

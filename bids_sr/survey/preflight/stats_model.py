@@ -23,8 +23,7 @@ from bids_sr.io.json_values import parse_json
 from bids_sr.io.notices import Notice
 from bids_sr.io.tables import MISSING_MARKS
 from bids_sr.survey.bids.entities import parse_entities, same_run
-from bids_sr.survey.bids.findings import InputError
-from bids_sr.survey.notices import option_problem, warning
+from bids_sr.survey.notices import InputError, option_problem, warning
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.events import MISSING_TYPE
 

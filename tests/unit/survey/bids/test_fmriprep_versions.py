@@ -14,7 +14,7 @@ from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, use
 from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
-from bids_sr.survey.bids.findings import group_notices
+from bids_sr.survey.notices import group_notices
 from bids_sr.survey.preflight.plan_text import format_problems
 from bids_sr.survey.preflight.region_spaces import choose_template
 from bids_sr.survey.preflight.voxel_checks import check_data

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from data.calls import about, problem_of
 
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.headers import note_header, read_header
+from bids_sr.survey.notices import InputError
 
 AFFINE = np.array([[-3, 0.2, 0, 40], [0.2, 3, 0.1, -50], [0, -0.1, 4, -20], [0, 0, 0, 1.0]])
 TURNED = np.array([[0, -3, 0, 46], [3, 0, 0, -50], [0, 0, 4, -20], [0, 0, 0, 1.0]])

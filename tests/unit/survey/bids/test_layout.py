@@ -12,9 +12,9 @@ import pytest
 from data.dataset import BidsMaker
 
 from bids_sr.survey.bids import layout, participant_selection
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.bids.layout import Index, open_index
+from bids_sr.survey.notices import InputError
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from data.dataset import affine_for
 
 from bids_sr.io.image_header import Header
 from bids_sr.survey.bids import headers, slice_axis, timing
-from bids_sr.survey.bids.findings import InputError
-from bids_sr.survey.notices import Choice
+from bids_sr.survey.notices import Choice, InputError
 
 TIMES = [0.0, 0.3, 0.6, 0.9, 1.2, 1.5]
 HEADER = Header(

@@ -12,8 +12,7 @@ from data.records import make_run, make_settings, make_table
 
 from bids_sr.glm.regressors import DesignError
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import InputError
-from bids_sr.survey.notices import judge
+from bids_sr.survey.notices import InputError, judge
 from bids_sr.survey.preflight import events
 from bids_sr.survey.preflight.events import EventsTable
 from bids_sr.survey.preflight.run_model import band_above_nyquist, choose_split

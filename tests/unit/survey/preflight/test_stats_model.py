@@ -18,7 +18,7 @@ from bids_sr.glm.contrasts import label_types, resolve_contrasts
 from bids_sr.glm.hemodynamic_response import HemodynamicResponse
 from bids_sr.io.confound_names import list_columns
 from bids_sr.preproc.model_confounds import model_confounds
-from bids_sr.survey.bids.findings import InputError
+from bids_sr.survey.notices import InputError
 from bids_sr.survey.preflight.estimability import TypesOfRun
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.survey.preflight.stats_model import StatsModel, ignored_parts, read_model
