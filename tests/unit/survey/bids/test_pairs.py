@@ -8,8 +8,8 @@ from data.records import make_header, make_run, make_settings
 
 from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.pairs import choose_pairs, refuse_without_pair
+from bids_sr.survey.notices import InputError
 
 BOLD = make_run()
 WITH_PAIR = ("--sr-method", "srgan", "sbl")  # with ``auto``, the pair would be optional

@@ -12,10 +12,9 @@ from data.dataset import BidsMaker
 from data.records import make_header, make_run
 
 from bids_sr.survey.bids.echoes import Echo, judge_echoes
-from bids_sr.survey.bids.findings import InputError
 from bids_sr.survey.bids.related_runs import read_run
 from bids_sr.survey.bids.run_files import choose_files
-from bids_sr.survey.notices import judge
+from bids_sr.survey.notices import InputError, judge
 from bids_sr.survey.preflight.sidecar_checks import SIDECAR_RULES
 
 ACROSS = {"SliceEncodingDirection": "k"}
