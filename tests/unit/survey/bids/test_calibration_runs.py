@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from data.calls import about, only_run, plan_for, problem_of, settings_for, survey_for
-from data.dataset import BidsMaker
+from data.dataset import BidsMaker, affine_for
+from data.records import make_run, make_settings
 from graphmaker import made_by, nodes_of, planned_graph, stage_minutes
 
 from bids_sr.config import SuperRes
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.notices import UsageError
+from bids_sr.survey.bids.calibration_runs import (
+    assign_calibration_runs,
+    judge_calibration_option,
+)
+from bids_sr.survey.bids.entities import file_stem
+from bids_sr.survey.bids.related_runs import infer_calibration_factor
+from bids_sr.survey.notices import is_problem
 from bids_sr.survey.preflight.voxel_checks import check_data
 
 FINE = (3.0, 3.0, 4.0)
 STEM = "sub-01_task-tap"
 CALIBRATION = f"{STEM}_acq-highres"
 FILE = f"{CALIBRATION}_bold.nii.gz"
-SBL = ("--sr-method", "sbl")
+RUN = make_run()
+
+
+def make_fine(stem=CALIBRATION, n_volumes=20, has_events=False):
+    """Return a run with half the voxel size in plane."""
+    return make_run(stem, zooms=FINE, n_volumes=n_volumes, has_events=has_events)
+
+
+def assign(*runs, options=(), factor=(2.0, 2.0, 1.0), selected=()):
+    """Return the calibration run by processed run, and notices.
+
+    Runs are named by their stems; all are processed, or only `selected` ones.
+    """
+    bolds = [run.bold for run in selected or runs]
+    choice = assign_calibration_runs(bolds, runs, lambda _: factor, make_settings(*options))
+    calibrations, skipped = choice.value
+    by_run = {run.stem: calibrations.get(run.bold) for run in runs if run.bold in bolds}
+    for bold in skipped:
+        del by_run[file_stem(bold)]
+    return {name: run and run.stem for name, run in by_run.items()}, choice.notices
 
 
 @pytest.fixture
-def calibrated(maker: BidsMaker) -> BidsMaker:
+def calibrated(maker):
     """Return a participant with a pair, a run, and a short run at the high resolution of the
     pair.
     """
@@ -31,21 +58,12 @@ def calibrated(maker: BidsMaker) -> BidsMaker:
     return maker
 
 
-def calibration_name(maker: BidsMaker, *options: str) -> str | None:
-    """Return the file name of the calibration of the only run, None without calibration."""
-    result = survey_for(maker, *options)
-    assert result.problems == []
-    run = only_run(result)
-    assert run.stem.endswith("task-tap")
-    return None if run.calibration is None else run.calibration.bold.name
-
-
 def test_a_run_with_smaller_voxels_is_used_as_calibration_and_not_super_resolved(
-    calibrated: BidsMaker,
-) -> None:
+    calibrated,
+):
     calibrated.events(CALIBRATION)
     result = survey_for(calibrated)
-    assert result.problems == []
+    assert list(result.problems) == []
     run = only_run(result)
     assert run.stem == STEM
     assert run.factor == (2.0, 2.0, 1.0)
@@ -55,150 +73,136 @@ def test_a_run_with_smaller_voxels_is_used_as_calibration_and_not_super_resolved
     assert calibration.events == calibrated.path(f"{CALIBRATION}_events.tsv", "func")
     assert (calibration.n_volumes, calibration.tr) == (20, 1.0)
     assert about(result.notices, FILE, f"{STEM}_bold.nii.gz")
-
-
-@pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])
-def test_a_calibration_run_can_be_selected_by_label_or_file(
-    calibrated: BidsMaker, option: str
-) -> None:
-    other = calibrated.bold("sub-01_task-rest_acq-other", zooms=FINE, n_volumes=25)
-    file = calibrated.path(FILE, "func")
-    selected = str(file) if option == "FILE" else option
-    assert calibration_name(calibrated, "--calibration", selected) == FILE
-    assert calibration_name(calibrated) == other.name, "the longer run"
-    assert about(survey_for(calibrated).notices, other.name, FILE, "--calibration LABEL")
-    calibrated.events("sub-01_task-rest_acq-other")
-    assert calibration_name(calibrated) == FILE, "a run without events"
-
-
-def test_a_short_run_with_smaller_voxels_is_always_skipped(calibrated: BidsMaker) -> None:
-    for calibration in ("auto", "none"):
-        result = survey_for(calibrated, "--calibration", calibration)
-        assert [run.stem for run in result.subjects[0].runs] == [STEM]
-        assert about(result.notices, FILE)
-
-
-@pytest.mark.parametrize("n_volumes", [39, 40])
-def test_a_long_calibration_run_is_super_resolved_with_calibration_none(
-    maker: BidsMaker, n_volumes: int
-) -> None:
-    maker.bold(CALIBRATION, zooms=FINE, n_volumes=n_volumes)
-    maker.events(CALIBRATION)
-    result = survey_for(maker)
-    assert [run.stem for run in result.subjects[0].runs] == [STEM]
-    assert bool(about(result.notices, FILE, "--calibration none")) is (n_volumes == 40)
-    result = survey_for(maker, "--calibration", "none", *SBL, "--sr-factor", "2")
-    assert [run.stem for run in result.subjects[0].runs] == [CALIBRATION, STEM][n_volumes < 40 :]
-
-
-def test_a_run_is_not_skipped_for_calibrating_a_skipped_run(maker: BidsMaker) -> None:
-    """The run at 1.5 mm could calibrate the run at 3 mm, which calibrates the run at 6 mm."""
-    maker.bold(CALIBRATION, zooms=FINE, n_volumes=60)
-    for name, n_volumes in (("finest", 60), ("short", 20)):
-        maker.bold(f"{STEM}_acq-{name}", zooms=(1.5, 1.5, 4.0), n_volumes=n_volumes)
-        maker.events(f"{STEM}_acq-{name}")
-    result = survey_for(maker, *SBL)
-    runs = {run.stem: run.calibration for run in result.subjects[0].runs}
-    assert runs.keys() == {f"{STEM}_acq-finest", STEM}
-    assert runs[f"{STEM}_acq-finest"] is None
-    assert runs[STEM].bold.name == FILE
-    assert not about(result.notices, "", f"{CALIBRATION}_bold.nii.gz", "--calibration LABEL")
-
-
-def test_runs_of_other_tasks_and_files_outside_the_dataset_are_used(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
-    assert calibration_name(maker) is None, "a run does not calibrate itself"
-    rest = maker.bold("sub-01_task-rest_acq-highres", zooms=FINE, n_volumes=20)
-    assert calibration_name(maker, "--task-id", "tap") == rest.name
-    elsewhere = BidsMaker(tmp_path / "other")
+    elsewhere = BidsMaker(calibrated.root.parent / "other")
     file = elsewhere.bold("sub-01_acq-short", zooms=FINE, n_volumes=20)
     events = elsewhere.events("sub-01_acq-short")
-    calibration = only_run(survey_for(maker, "--calibration", str(file))).calibration
+    calibration = only_run(survey_for(calibrated, "--calibration", str(file))).calibration
     assert (calibration.bold, calibration.events) == (file, events)
 
 
-def test_the_same_session_is_preferred_and_another_session_reported(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject(session="a")
-    options = ("--session-label", "a")
-    other = maker.bold("sub-01_ses-b_task-rest", zooms=FINE, n_volumes=90)
-    assert calibration_name(maker, *options) == other.name
-    assert about(
-        survey_for(maker, *options).notices, other.name, "sub-01_ses-a_task-tap_bold.nii.gz"
+@pytest.mark.parametrize("option", ["highres", "acq-highres", f"/bids/sub-01/func/{FILE}"])
+def test_a_calibration_run_can_be_selected_by_label_or_file(option):
+    fine, rest = make_fine(), make_fine("sub-01_task-rest_acq-other", n_volumes=25)
+    assert assign(RUN, fine, rest, options=["--calibration", option])[0] == {STEM: CALIBRATION}
+    chosen, notices = assign(RUN, fine, rest)
+    assert chosen == {STEM: rest.stem}, "the longer run"
+    assert about(notices, rest.bold.name, FILE, "--calibration LABEL")
+    rest = make_fine(rest.stem, n_volumes=25, has_events=True)
+    assert assign(RUN, fine, rest)[0] == {STEM: CALIBRATION}, "a run without events"
+
+
+@pytest.mark.parametrize("calibration", ["auto", "none"])
+def test_a_short_run_with_smaller_voxels_is_always_skipped(calibration):
+    chosen, notices = assign(RUN, make_fine(), options=["--calibration", calibration])
+    assert chosen == {STEM: CALIBRATION if calibration == "auto" else None}
+    assert about(notices, FILE)
+
+
+@pytest.mark.parametrize("n_volumes", [39, 40])
+def test_a_long_calibration_run_is_super_resolved_with_calibration_none(n_volumes):
+    fine = make_fine(n_volumes=n_volumes, has_events=True)
+    chosen, notices = assign(RUN, fine)
+    assert chosen == {STEM: CALIBRATION}
+    assert bool(about(notices, FILE, "--calibration none")) is (n_volumes == 40)
+    chosen, _ = assign(RUN, fine, options=["--calibration", "none"])
+    assert list(chosen) == [STEM, CALIBRATION][: 1 + (n_volumes == 40)]
+
+
+def test_a_run_is_not_skipped_for_calibrating_a_skipped_run():
+    """The run at 1.5 mm could calibrate the run at 3 mm, which calibrates the run at 6 mm."""
+    finest, short = (
+        make_run(f"{STEM}_acq-{name}", zooms=(1.5, 1.5, 4.0), n_volumes=n_volumes)
+        for name, n_volumes in (("finest", 60), ("short", 20))
     )
-    same = maker.bold("sub-01_ses-a_task-rest", zooms=FINE, n_volumes=12)
-    assert calibration_name(maker, *options) == same.name
+    chosen, notices = assign(RUN, make_fine(n_volumes=60), finest, short)
+    assert chosen == {STEM: CALIBRATION, finest.stem: None}
+    assert not about(notices, "", FILE, "--calibration LABEL")
+
+
+def test_runs_of_other_tasks_are_used_and_no_run_calibrates_itself():
+    assert assign(RUN)[0] == {STEM: None}
+    rest = make_fine("sub-01_task-rest_acq-highres")
+    assert assign(RUN, rest, selected=[RUN])[0] == {STEM: rest.stem}
+
+
+def test_the_same_session_is_preferred_and_another_session_reported():
+    run = make_run("sub-01_ses-a_task-tap")
+    other = make_fine("sub-01_ses-b_task-rest", n_volumes=90)
+    chosen, notices = assign(run, other, selected=[run])
+    assert chosen == {run.stem: other.stem}
+    assert about(notices, other.bold.name, run.bold.name)
+    same = make_fine("sub-01_ses-a_task-rest", n_volumes=12)
+    assert assign(run, other, same, selected=[run])[0] == {run.stem: same.stem}
 
 
 @pytest.mark.parametrize(
     ("zooms", "factor"), [(FINE, 2.0), ((2.9, 2.9, 4.0), 2.0), ((2.0, 2.0, 4.0), 3.0)]
 )
-def test_the_calibration_run_determines_the_factor_without_a_pair(
-    maker: BidsMaker, zooms: tuple[float, ...], factor: float
-) -> None:
-    maker.remove_pair()
-    maker.bold(CALIBRATION, zooms=zooms, n_volumes=20)
-    plan = plan_for(maker, *SBL)
-    assert plan.problems == ()
-    assert only_run(plan).factor == (factor, factor, 1.0)
+def test_the_calibration_run_determines_the_factor_without_a_pair(zooms, factor):
+    fine = make_run(CALIBRATION, zooms=zooms, n_volumes=20)
+    assert assign(RUN, fine, factor=None)[0] == {STEM: CALIBRATION}
+    assert infer_calibration_factor(fine, RUN) == (factor, factor, 1.0)
 
 
-# voxels, slices, volumes, place: image, and values of the message
+# zooms, volumes, shift (mm), and values of the message
 UNFIT_RUNS = [
-    ({"zooms": (4.0, 4.0, 4.0)}, ["6×6×4", "4×4×4", "1.5 and 1.5"]),
-    ({"zooms": (3.0, 3.0, 2.0)}, ["2", "4"]),
-    ({"n_volumes": 7}, ["7", "8"]),
-    ({"shift": (200.0, 0, 0)}, ["0%", "10%"]),
+    ((4.0, 4.0, 4.0), 20, 0.0, ["6×6×4", "4×4×4", "1.5 and 1.5"]),
+    ((3.0, 3.0, 2.0), 20, 0.0, ["2", "4"]),
+    (FINE, 7, 0.0, ["7", "8"]),
+    (FINE, 20, 200.0, ["0%", "10%"]),
 ]
 
 
-@pytest.mark.parametrize(("image", "values"), UNFIT_RUNS)
+@pytest.mark.parametrize(("zooms", "n_volumes", "shift", "values"), UNFIT_RUNS)
 def test_an_unfit_calibration_run_is_reported_and_refused_if_selected(
-    maker: BidsMaker, image: dict[str, object], values: list[str]
-) -> None:
-    path = maker.bold(CALIBRATION, **{"zooms": FINE, "n_volumes": 20, **image})
-    result = survey_for(maker)
-    assert result.problems == []
-    assert only_run(result).calibration is None
-    assert about(result.notices, str(path), f"{STEM}_bold.nii.gz", *values)
-    problems = survey_for(maker, "--calibration", "highres").problems
-    problem_of(problems, str(path), *values, "--calibration none")
+    zooms, n_volumes, shift, values
+):
+    fine = make_run(CALIBRATION, zooms=zooms, n_volumes=n_volumes, has_events=False)
+    affine = affine_for(zooms, shift=(shift, 0, 0))
+    fine = replace(fine, header=replace(fine.header, affine=affine))
+    chosen, notices = assign(RUN, fine)
+    assert chosen == {STEM: None}
+    assert not any(map(is_problem, notices))
+    assert about(notices, str(fine.bold), f"{STEM}_bold.nii.gz", *values)
+    _, notices = assign(RUN, fine, options=["--calibration", "highres"])
+    problem = problem_of(
+        list(filter(is_problem, notices)), str(fine.bold), *values, "--calibration none"
+    )
+    assert (problem.subject, problem.run) == RUN.owner
 
 
-def test_dummy_scans_do_not_count_as_steady_state_volumes(calibrated: BidsMaker) -> None:
-    options = ("--calibration", "highres", "--dummy-scans")
-    assert calibration_name(calibrated, *options, "12") == FILE
-    problem_of(survey_for(calibrated, *options, "13").problems, FILE, "7", "8")
-
-
-def test_a_calibration_run_of_another_participant_is_refused(maker: BidsMaker) -> None:
-    maker.subject("02")
-    other = maker.bold("sub-02_task-tap_acq-highres", zooms=FINE, n_volumes=20)
-    options = ("--calibration", str(other))
-    problems = survey_for(maker, *options, "--participant-label", "01").problems
-    problem_of(problems, str(other), "sub-02", "sub-01", code="option")
-    result = survey_for(maker, *options)
-    assert result.problems == []
-    assert [bool(subject.runs[0].calibration) for subject in result.subjects] == [False, True]
+@pytest.mark.parametrize(("n_dummies", "fits"), [("12", True), ("13", False)])
+def test_dummy_scans_do_not_count_as_steady_state_volumes(n_dummies, *, fits):
+    options = ["--calibration", "highres", "--dummy-scans", n_dummies]
+    chosen, notices = assign(RUN, make_fine(), options=options)
+    assert (chosen[STEM] is not None) is fits
+    assert bool(about(filter(is_problem, notices), FILE, "7", "8")) is not fits
 
 
 @pytest.mark.parametrize(
     ("options", "values"),
     [
-        (["--calibration", "fine"], ["acq-fine", "acq-highres", "--calibration none"]),
-        (["--calibration", "sub-01_nowhere_bold.nii.gz"], []),
-        (["--calibration", "highres", "--retrospective"], ["--retrospective"]),
+        (["sub-02_bold.nii.gz"], ["sub-02", "sub-01"]),
+        (["nowhere_sub-01_bold.nii.gz"], []),
+        (["highres", "--retrospective"], ["--retrospective"]),
     ],
 )
-def test_an_option_that_selects_no_run_is_refused(
-    calibrated: BidsMaker, options: list[str], values: list[str]
-) -> None:
-    assert only_run(survey_for(calibrated, "--retrospective")).calibration is None
-    problem_of(survey_for(calibrated, *options).problems, "--calibration", *values, code="option")
+def test_an_option_that_cannot_apply_is_refused(tmp_path, monkeypatch, options, values):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub-02_bold.nii.gz").touch()
+    settings = make_settings("--calibration", *options)
+    faults = list(judge_calibration_option(settings, ["01"]))
+    problem_of(faults, options[0], *values, code="option")
+    assert assign(RUN, make_fine(), options=["--retrospective"])[0] == {STEM: None}
 
 
-def test_a_constant_calibration_run_is_refused(maker: BidsMaker) -> None:
+def test_a_label_that_no_run_has_is_refused():
+    _, notices = assign(RUN, make_fine(), options=["--calibration", "fine"])
+    values = ["acq-fine", "acq-highres", "--calibration none"]
+    assert about(notices, "--calibration fine", *values)[0].code == "option"
+
+
+def test_a_constant_calibration_run_is_refused(maker):
     data = np.full((16, 16, 6, 20), 7, dtype=np.int16)
     path = maker.bold(CALIBRATION, zooms=FINE, n_volumes=20, data=data)
     plan = plan_for(maker)
@@ -207,9 +211,9 @@ def test_a_constant_calibration_run_is_refused(maker: BidsMaker) -> None:
 
 
 def test_the_digest_depends_on_the_choice_and_the_content_of_the_calibration_file(
-    calibrated: BidsMaker, tmp_path: Path
-) -> None:
-    def digest(calibration: str) -> str:
+    calibrated, tmp_path
+):
+    def digest(calibration):
         return analysis_digest(settings_for(calibrated, "--calibration", calibration))
 
     file = calibrated.path(FILE, "func")
@@ -226,7 +230,7 @@ def test_the_digest_depends_on_the_choice_and_the_content_of_the_calibration_fil
             SuperRes(calibration=text)
 
 
-def test_the_graph_has_calibration_steps_only_if_a_method_uses_them(calibrated: BidsMaker) -> None:
+def test_the_graph_has_calibration_steps_only_if_a_method_uses_them(calibrated):
     calibrated.events(CALIBRATION)
     graph = planned_graph(calibrated, calibrated.root.parent, "--dummy-scans", "2")
     [measure] = nodes_of(graph, "measure_calibration")

@@ -10,17 +10,14 @@ import nibabel as nb
 import numpy as np
 import pytest
 from data.calls import about, only_run, problem_of, settings_for, survey_for
-from data.dataset import FOV, BidsMaker, affine_for
+from data.dataset import BidsMaker, affine_for
 from hypothesis import given, strategies as st
 
-from bids_sr.config import SuperRes
 from bids_sr.io.grids import size_text
-from bids_sr.io.image_header import Header
 from bids_sr.survey.bids.collect import survey
 from bids_sr.survey.bids.entities import file_stem, parse_entities
 from bids_sr.survey.bids.inheritance import find_inherited
 from bids_sr.survey.bids.inputs import Pair, Survey
-from bids_sr.survey.bids.pairs import measure_overlap, nearest_simple_ratio, needs_pair
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
@@ -208,52 +205,7 @@ def test_tables_apply_if_entities_and_folder_match(table: str, applies: bool) ->
     assert bool(inherited_tables(bold, [Path("/d", table)])) is applies
 
 
-# ---- the pair
-
-
-def sessions_of_pairs(result: Survey) -> list[str | None]:
-    (subject,) = result.subjects
-    return [parse_entities(run.pair.highres).get("session") for run in subject.runs if run.pair]
-
-
-def test_a_complete_pair_of_the_same_session_is_preferred(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject(session="a")
-    maker.bold("sub-01_ses-b_task-tap")
-    assert sessions_of_pairs(valid(maker)) == ["a", "a"]
-    assert len(valid(maker).subjects[0].pairs) == 1
-    maker.star("sub-01_ses-b_acq-highres", FINE)
-    assert sessions_of_pairs(valid(maker)) == ["a", "a"]
-    maker.star("sub-01_ses-b_acq-lowres", COARSE)
-    assert sessions_of_pairs(valid(maker)) == ["a", "b"]
-    assert len(valid(maker).subjects[0].pairs) == 2
-
-
-@pytest.mark.parametrize(("zoom", "factor"), [(3.0, 2.0), (3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
-def test_a_high_resolution_image_without_its_low_resolution_image_is_downsampled(
-    maker: BidsMaker, zoom: float, factor: float
-) -> None:
-    """The ratio 6 / 3.2 is not simple, but a copy downsampled by 2 has 6.4 mm voxels, similar
-    to the BOLD voxels (6 mm).
-    """
-    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
-    maker.star("sub-01_acq-highres", (zoom, zoom, 4.0))
-    result = valid(maker)
-    pair = only_run(result).pair
-    assert pair is not None
-    assert (pair.lowres, pair.factor) == (None, (factor, factor, 1.0))
-    assert about(result.notices, HIGH, f"{factor:g}")
-
-
-def test_unlabeled_images_are_a_pair_by_their_resolution(maker: BidsMaker) -> None:
-    maker.remove_pair()
-    for name, zooms in (("a", COARSE), ("b", FINE)):
-        maker.star(f"sub-01_acq-{name}", zooms)
-    pair = only_run(valid(maker)).pair
-    assert pair is not None
-    assert [path.name for path in pair.images] == [
-        f"sub-01_acq-{name}_T2starw.nii.gz" for name in "ba"
-    ]
+# ---- parts
 
 
 def test_parts_that_are_not_magnitude_are_ignored(maker: BidsMaker) -> None:
@@ -265,66 +217,6 @@ def test_parts_that_are_not_magnitude_are_ignored(maker: BidsMaker) -> None:
     assert stems(result) == [f"{STEM}_part-mag"]
     assert only_run(result).events.name == f"{STEM}_events.tsv"
     assert len(about(result.notices, "part-phase", "part-phase")) == 2
-
-
-def test_baselines_need_no_pair_and_an_invalid_one_is_noted(maker: BidsMaker) -> None:
-    options = ("--sr-method", "bspline", "--sr-factor", "2")
-    maker.star("sub-01_acq-lowres", FINE)
-    result = valid(maker, *options)
-    assert about(result.notices, HIGH, "3×3×4")
-    maker.remove_pair()
-    for chosen in (result, valid(maker, *options)):
-        assert (only_run(chosen).pair, only_run(chosen).factor) == (None, (2.0, 2.0, 1.0))
-
-
-@pytest.mark.parametrize(
-    ("methods", "expected"),
-    [
-        (("bspline", "inject"), ("inject",)),
-        (("zerofill",), ()),
-        (("srgan", "sbl"), ("srgan",)),
-        (("auto",), ()),
-    ],
-)
-def test_methods_that_require_a_pair(methods: tuple[str, ...], expected: tuple[str, ...]) -> None:
-    assert needs_pair(SuperRes(method=methods)) == expected
-
-
-@pytest.mark.parametrize(
-    ("ratio", "expected"),
-    [
-        (2.0, 2.0),
-        (2.03, 2.0),
-        (1.94, None),
-        (1.5, 1.5),
-        (1.34, 4 / 3),
-        (1.76, 1.75),
-        (3.0, 3.0),
-        (1.1, None),
-    ],
-)
-def test_voxel_size_ratios_are_rounded_to_simple_ratios(
-    ratio: float, expected: float | None
-) -> None:
-    assert nearest_simple_ratio(ratio) == (None if expected is None else pytest.approx(expected))
-
-
-def test_overlap_is_a_fraction_of_the_first_field_of_view() -> None:
-    def header(shift: float, zoom: float = 4.0) -> Header:
-        zooms = (zoom, zoom, 4.0)
-        return Header(
-            path=Path("x"),
-            shape=tuple(round(f / z) for f, z in zip(FOV, zooms, strict=True)),
-            zooms=zooms,
-            tr=None,
-            affine=affine_for(zooms, shift=(shift, 0, 0)),
-            slice_axis=None,
-            complex=False,
-        )
-
-    assert measure_overlap(header(0), header(0, 2.0)) == 1.0
-    assert measure_overlap(header(0), header(12.0)) == pytest.approx(0.75)
-    assert measure_overlap(header(0), header(48.1)) == 0.0
 
 
 # ---- anatomy, slices and labels

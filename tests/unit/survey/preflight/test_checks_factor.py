@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from data.calls import about, only_run, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker
+from data.records import make_settings
 
 from bids_sr.config import SuperRes
 from bids_sr.io.notices import UsageError
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.survey.bids.method_options import judge_options
 from bids_sr.survey.bids.pretrained_models import factor_of_models
 from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.workflows.call_checks import check
@@ -25,7 +27,7 @@ HIGH = "sub-01_acq-highres_T2starw.nii.gz"
 ALL_3D = ("ccnn3d", "dip", "gan3d", "li", "li-agnostic", "mse3d", "resnet3d", "tv")
 
 
-def factors(maker: BidsMaker, *options: str) -> tuple[object, object]:
+def factors(maker, *options):
     """Return the factors of the pair and of the run, None without pair."""
     plan = plan_for(maker, *options)
     assert plan.problems == ()
@@ -33,7 +35,7 @@ def factors(maker: BidsMaker, *options: str) -> tuple[object, object]:
     return None if run.pair is None else run.pair.factor, run.factor
 
 
-def model(maker: BidsMaker, factor: tuple[float, float, float], method: str = "mse3d") -> str:
+def model(folder, factor, method="mse3d"):
     """Save an untrained model of a 3D method with a card that fits the run; return its path."""
     recipe = get_method(method).recipes["fast"]
     card = {
@@ -47,10 +49,10 @@ def model(maker: BidsMaker, factor: tuple[float, float, float], method: str = "m
     }
     state = recipe.build_generator(1, factor).state_dict()
     name = f"{method}-{'-'.join(f'{f:g}' for f in factor)}"
-    return str(save_model(maker.root.parent / name, state, card)[0])
+    return str(save_model(folder / name, state, card)[0])
 
 
-def test_thinner_slices_make_tv_the_default_method(maker: BidsMaker) -> None:
+def test_thinner_slices_make_tv_the_default_method(maker):
     settings = settings_for(maker, *THIN, "--sr-method", "auto", "all")
     plan = check(settings)
     assert plan.problems == ()
@@ -67,74 +69,27 @@ def test_thinner_slices_make_tv_the_default_method(maker: BidsMaker) -> None:
         assert part in line
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (["--sr-factor", "2"], (2.0, 2.0, 1.0)),
-        (["--sr-factor", "2", "2", "1"], (2.0, 2.0, 1.0)),
-        # a pair with the slice thickness of the run is not used, with a note
-        ([*THIN], None),
-        # the factor of a retrospective run applies to its downsampled copy
-        ([*THIN, "--retrospective", "--sr-method", "tv"], (2.0, 2.0, 1.0)),
-        (["--sr-factor", "1.5", *FORCED], None),
-    ],
-)
-def test_a_factor_applies_in_plane_or_along_each_axis(
-    maker: BidsMaker, options: list[str], expected: tuple[float, float, float] | None
-) -> None:
-    plan = plan_for(maker, *options)
-    assert plan.problems == ()
-    run = only_run(plan)
-    if expected is None:
-        assert run.pair is None
-        assert about(plan.warnings, HIGH, "--sr-factor")
-    else:
-        assert run.factor == expected
-
-
 @pytest.mark.parametrize("method", ["sbl", "srgan", "sdmod", "unet"])
-def test_a_slice_wise_method_is_refused_for_thinner_slices(maker: BidsMaker, method: str) -> None:
-    (problem,) = [
-        problem
-        for problem in plan_for(maker, *THIN, "--sr-method", method, "tv").problems
-        if problem.what == f"--sr-method {method}"
-    ]
-    assert about([problem], "", "2 2 2", ", ".join(ALL_3D), "--sr-factor 2")
-    options = ["--sr-method", "mse3d", method, "--pretrained", model(maker, (2.0, 2.0, 2.0))]
-    problems = plan_for(maker, *options).problems
-    (problem,) = [problem for problem in problems if problem.what == f"--sr-method {method}"]
-    assert about([problem], "", "--pretrained", "2 2 2")
-    assert "--sr-factor" not in problem.remedy
+def test_a_slice_wise_method_is_refused_for_thinner_slices(tmp_path, method):
+    option = f"--sr-method {method}"
+    faults = judge_options(make_settings(*THIN, "--sr-method", method, "tv"))
+    assert about(faults, option, "2 2 2", ", ".join(ALL_3D), "--sr-factor 2")
+    file = model(tmp_path, (2.0, 2.0, 2.0))
+    settings = make_settings("--sr-method", "mse3d", method, "--pretrained", file)
+    (fault,) = about(judge_options(settings), option)
+    assert about([fault], "", "--pretrained", "2 2 2")
+    assert "--sr-factor" not in fault.remedy
 
 
 @pytest.mark.parametrize("numbers", ["2 2", "0.5", "2 2 0.5", "1", "1 1 1", "2 2 2 2", "nan"])
-def test_invalid_factors_are_refused(maker: BidsMaker, numbers: str) -> None:
+def test_invalid_factors_are_refused(numbers):
     with pytest.raises(UsageError) as error:
-        settings_for(maker, "--sr-factor", *numbers.split())
+        make_settings("--sr-factor", *numbers.split())
     assert error.value.notice.what.startswith("--sr-factor")
     assert error.value.notice.remedy
 
 
-def test_a_pair_with_thinner_slices_is_used_by_3d_methods(maker: BidsMaker) -> None:
-    maker.star("sub-01_acq-highres", (3.0, 3.0, 2.0))
-    for extra in (THIN, ()):
-        assert factors(maker, *extra, *MSE3D) == ((2.0, 2.0, 2.0), (2.0, 2.0, 2.0))
-    assert factors(maker) == (None, (2.0, 2.0, 1.0)), "for slice-wise methods"
-    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
-    assert factors(maker, *THIN, *MSE3D) == ((2.0, 2.0, 2.0), (2.0, 2.0, 2.0))
-    assert about(plan_for(maker, *THIN, *MSE3D).warnings, HIGH, "2×2×2")
-    assert factors(maker, *MSE3D)[1] == (2.0, 2.0, 1.0), "no thinner slices were requested"
-
-
-@pytest.mark.parametrize("method", ["auto", "sbl", "bspline"])
-def test_a_factor_that_contradicts_the_pair_is_refused(maker: BidsMaker, method: str) -> None:
-    problems = plan_for(maker, "--sr-factor", "1.5", "--sr-method", method).problems
-    problem_of(problems, HIGH, "2×2", "1.5×1.5", "--set superres.force=true")
-
-
-def test_a_factor_that_contradicts_the_reference_is_refused_unless_forced(
-    maker: BidsMaker,
-) -> None:
+def test_a_factor_that_contradicts_the_reference_is_refused_unless_forced(maker):
     maker.remove_pair()
     reference = BidsMaker(maker.root / "derivatives" / "highres-reference")
     path = reference.bold(zooms=(3.0, 3.0, 4.0))
@@ -146,11 +101,9 @@ def test_a_factor_that_contradicts_the_reference_is_refused_unless_forced(
         assert (plan.problems, only_run(plan).truth) == ((), None)
 
 
-def test_the_factor_of_a_given_model_is_the_default_and_others_are_refused(
-    maker: BidsMaker,
-) -> None:
+def test_the_factor_of_a_given_model_is_the_default_and_others_are_refused(maker):
     maker.remove_pair()
-    file = model(maker, (2.0, 2.0, 2.0))
+    file = model(maker.root.parent, (2.0, 2.0, 2.0))
     options = ("--sr-method", "mse3d", "--pretrained", file)
     for extra in ((), THIN):
         assert factors(maker, *options, *extra) == (None, (2.0, 2.0, 2.0))
@@ -158,10 +111,11 @@ def test_the_factor_of_a_given_model_is_the_default_and_others_are_refused(
     assert about(problems, file, "(2.0, 2.0, 2.0)", "(2.0, 2.0, 1.0)", "--sr-factor 2 2 2")
 
 
-def test_models_with_different_factors_have_no_common_factor(maker: BidsMaker) -> None:
-    factor_2, factor_3 = model(maker, (2.0, 2.0, 2.0)), model(maker, (3.0, 3.0, 3.0), "resnet3d")
+def test_models_with_different_factors_have_no_common_factor(tmp_path):
+    factor_2 = model(tmp_path, (2.0, 2.0, 2.0))
+    factor_3 = model(tmp_path, (3.0, 3.0, 3.0), "resnet3d")
 
-    def common_factor(*files: str, methods: tuple[str, ...]) -> object:
+    def common_factor(*files, methods):
         return factor_of_models(SuperRes(method=methods, pretrained=tuple(map(Path, files))))
 
     assert common_factor(factor_2, factor_3, methods=("mse3d", "resnet3d")) is None
@@ -175,7 +129,7 @@ def test_models_with_different_factors_have_no_common_factor(maker: BidsMaker) -
     assert common_factor(factor_2, methods=("mse3d",)) is None
 
 
-def test_a_reference_with_thinner_slices_is_used(maker: BidsMaker) -> None:
+def test_a_reference_with_thinner_slices_is_used(maker):
     truth = BidsMaker(maker.root.parent / "truth")
     coarse = np.random.default_rng(0).integers(50, 1000, (8, 8, 6, 30)).astype("int16")
     maker.bold(data=coarse)
@@ -185,19 +139,3 @@ def test_a_reference_with_thinner_slices_is_used(maker: BidsMaker) -> None:
     assert only_run(plan).truth is not None
     problems = plan_for(maker, "--truth", str(truth.root)).problems
     problem_of(problems, str(path), "16×16×12", "16×16×6")
-
-
-def test_an_image_of_much_higher_resolution_is_not_used_as_pair_by_default(
-    maker: BidsMaker,
-) -> None:
-    """Example: a susceptibility-weighted image of 0.8 mm for a run of 6 mm."""
-    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
-    maker.star("sub-01_acq-highres", (0.8, 0.8, 4.0))
-    assert factors(maker) == (None, (2.0, 2.0, 1.0))
-    assert about(plan_for(maker).warnings, HIGH, "7.5", "4", "--sr-factor 7.5")
-    assert factors(maker, "--sr-factor", "2") == (None, (2.0, 2.0, 1.0))
-    assert factors(maker, "--sr-factor", "7.5") == ((7.5, 7.5, 1.0), (7.5, 7.5, 1.0))
-    problems = plan_for(maker, "--sr-method", "srgan").problems
-    assert about(problems, HIGH, "7.5", "--sr-factor 7.5")
-    maker.star("sub-01_acq-highres", (1.5, 1.5, 4.0))
-    assert factors(maker) == ((4.0, 4.0, 1.0), (4.0, 4.0, 1.0))

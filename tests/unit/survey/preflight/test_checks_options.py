@@ -26,14 +26,6 @@ BOLD = "sub-01_task-tap_bold.nii.gz"
 NO_PAIR = ("acquired", "bspline", "zerofill", "sbl")
 
 
-def add_second_pair(maker: BidsMaker) -> None:
-    """Rename the existing pair to run-1 and add another pair."""
-    for kind, mm in (("highres", 3.0), ("lowres", 6.0)):
-        path = maker.path(f"sub-01_acq-{kind}_T2starw.nii.gz", "anat")
-        path.rename(path.with_name(f"sub-01_acq-{kind}_run-1_T2starw.nii.gz"))
-        maker.star(f"sub-01_acq-{kind}_run-2", (mm, mm, 4.0))
-
-
 def model(maker: BidsMaker, method: str, **card: object) -> Path:
     """Save an untrained model with a card that fits the data set."""
     from bids_sr.sr.method import get_method
@@ -151,49 +143,6 @@ def test_time_depends_on_methods_recipes_and_models(maker: BidsMaker) -> None:
     trained = minutes("srgan")
     assert paper > 100 * trained
     assert trained > minutes("srgan", "--pretrained", str(model(maker, "srgan"))) > 0
-
-
-# ---- several pairs
-
-
-def test_models_are_trained_on_the_first_pair_and_evaluated_on_the_second(
-    maker: BidsMaker,
-) -> None:
-    add_second_pair(maker)
-    plan = plan_for(maker)
-    assert plan.problems == ()
-    run = only_run(plan)
-    pairs = (run.pair, run.holdout)
-    assert [[path.name for path in pair.images] for pair in pairs if pair is not None] == [
-        [f"sub-01_acq-{kind}_run-{number}_T2starw.nii.gz" for kind in ("highres", "lowres")]
-        for number in (1, 2)
-    ]
-    assert plan.subjects[0].pairs == (run.pair,)
-    assert plan.subjects[0].holdouts == {run.pair: run.holdout}
-    assert about(plan.warnings, BOLD, "2", *(path.name for path in run.holdout.images))
-    # the order of numbers, not of letters; a third pair is noted
-    for kind, mm in (("highres", 3.0), ("lowres", 6.0)):
-        maker.star(f"sub-01_acq-{kind}_run-10", (mm, mm, 4.0))
-    plan = plan_for(maker)
-    assert only_run(plan).holdout == run.holdout
-    assert about(plan.warnings, BOLD, "3")
-    assert plan_for(maker, "--retrospective").problems == ()
-
-
-@pytest.mark.parametrize("selection", ["method", "filter"])
-def test_a_second_pair_is_not_held_out_if_it_is_not_selected_or_trained_on(
-    maker: BidsMaker, selection: str
-) -> None:
-    add_second_pair(maker)
-    options, number = ["--sr-method", "sbl"], 1
-    if selection == "filter":
-        file = maker.root.parent / "filter.json"
-        file.write_text('{"t2starw": {"run": 2}}')
-        options, number = ["--bids-filter-file", str(file)], 2
-    run = only_run(plan_for(maker, *options))
-    assert run.pair is not None
-    assert run.pair.highres.name == f"sub-01_acq-highres_run-{number}_T2starw.nii.gz"
-    assert run.holdout is None
 
 
 # ---- VGG-19 features
