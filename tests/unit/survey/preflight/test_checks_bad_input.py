@@ -26,7 +26,6 @@ from data.calls import (
 from data.dataset import EVENTS, BidsMaker, snapshot
 
 from bids_sr.cli.main import main
-from bids_sr.io.nifti import save_image
 from bids_sr.survey.preflight import directories
 from bids_sr.survey.preflight.voxel_checks import check_data
 
@@ -37,7 +36,6 @@ HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.
 WITH_PAIR = ("--sr-method", "srgan", "sbl")  # with ``auto``, the pair would be optional
 CASES = Cases()
 VOXELS = Cases()
-ROIS = Cases()
 
 
 # ---- directories and selection
@@ -159,159 +157,6 @@ def equal_resolutions(maker: BidsMaker) -> None:
 def noise(n_volumes: int = 30) -> np.ndarray:
     """Return a series on the grid of the run."""
     return np.random.default_rng(0).normal(100, 5, (8, 8, 6, n_volumes)).astype("float32")
-
-
-# ---- regions and atlases
-
-
-def save_roi(maker: BidsMaker, data: np.ndarray, name: str = "roi.nii.gz") -> list[str]:
-    """Write a region in voxels of 1 mm; return the option to use it."""
-    path = maker.root.parent / name
-    nb.save(nb.Nifti1Image(data, np.eye(4)), path)
-    return ["--roi", str(path)]
-
-
-def claim_shape(path: Path, side: int) -> None:
-    """Write a compressed image whose header states a cube of voxels that do not follow."""
-    image = nb.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4))
-    image.header.set_data_shape((side, side, side))
-    image.header["vox_offset"] = 352
-    path.write_bytes(gzip.compress(image.header.binaryblock + bytes(4)))
-
-
-@pytest.mark.parametrize(("side", "values"), [(3000, ("3000", "27,000")), (600, ("600", "3.5"))])
-@pytest.mark.parametrize("option", ["--roi {}", "--set activation.atlas={}"])
-def test_the_size_of_a_region_is_checked_before_its_voxels(
-    maker: BidsMaker, side: int, values: tuple[str, ...], option: str
-) -> None:
-    """The smaller image fits into a file, but not into the memory."""
-    maker.subject()
-    path = maker.root.parent / "roi_space-T1w_mask.nii.gz"
-    claim_shape(path, side)
-    path.with_name("roi_space-T1w_mask.tsv").write_text("index\tname\n1\tmotor\n")
-    problems = plan_for(maker, *option.format(path).split(), "--mem", "2").problems
-    problem_of(problems, path.name, *values, code="option")
-
-
-def cube() -> np.ndarray:
-    """Return a region of 27 voxels."""
-    data = np.zeros((8, 8, 6), dtype=np.uint8)
-    data[2:5, 3:6, 1:4] = 1
-    return data
-
-
-@ROIS.refused("roi.nii.gz", "motor", code="option")
-def an_empty_roi(maker: BidsMaker) -> list[str]:
-    return save_roi(maker, np.zeros((8, 8, 4), dtype=np.uint8))
-
-
-@ROIS.refused("roi.nii.gz", "NaN", code="option")
-def a_roi_of_nan(maker: BidsMaker) -> list[str]:
-    return save_roi(maker, np.full((8, 8, 4), np.nan, np.float32))
-
-
-@ROIS.refused("roi.nii.gz", "RGB", code="option")
-def a_roi_of_colors(maker: BidsMaker) -> list[str]:
-    return save_roi(maker, np.zeros((8, 8, 4), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")]))
-
-
-@ROIS.refused("roi.nii.gz", "229", "1", code="option")
-def a_t1w_image_as_roi(maker: BidsMaker) -> list[str]:
-    data = np.random.default_rng(0).integers(0, 900, (8, 8, 4), dtype=np.int16)
-    return save_roi(maker, data)
-
-
-@ROIS.refused("roi.nii.gz", "1", "0", code="option")
-def a_roi_with_a_value_below_zero(maker: BidsMaker) -> list[str]:
-    data = np.zeros((8, 8, 4), dtype=np.int16)
-    data[2:4], data[6] = 1, -3
-    return save_roi(maker, data)
-
-
-@ROIS.refused("roi.nii.gz", "space-T1w", "space-boldref", code="option")
-def a_roi_in_an_unknown_space(maker: BidsMaker) -> list[str]:
-    return save_roi(maker, cube())
-
-
-@ROIS.refused("space-fsaverage_mask.nii.gz", "fsaverage", "sub-01", "space-T1w", code="option")
-def a_roi_with_an_unknown_space_in_its_name(maker: BidsMaker) -> list[str]:
-    return save_roi(maker, cube(), "space-fsaverage_mask.nii.gz")
-
-
-@ROIS.refused("space-MNIInfant_cohort-2", "MNIInfant+2", "--output-spaces", code="option")
-def a_roi_in_another_template(maker: BidsMaker) -> list[str]:
-    return save_roi(maker, cube(), "space-MNIInfant_cohort-2_mask.nii.gz")
-
-
-@ROIS.refused("space-boldref_mask.nii.gz", STEM, code="option")
-def a_roi_of_another_run(maker: BidsMaker) -> list[str]:
-    return save_roi(maker, cube(), "space-boldref_mask.nii.gz")
-
-
-@ROIS.refused("roi.nii.gz", code="option")
-def a_roi_that_is_cut(maker: BidsMaker) -> list[str]:
-    data = np.random.default_rng(0).integers(0, 2, (32, 32, 16), dtype=np.uint8)
-    options = save_roi(maker, data)
-    cut(maker.root.parent / "roi.nii.gz", 0.7)
-    return options
-
-
-def save_atlas(
-    maker: BidsMaker, data: np.ndarray, more_rows: str = "", name: str = "space-T1w"
-) -> list[str]:
-    """Write an atlas with the label Hand_L of value 3; return the option to use it."""
-    path = maker.root.parent / f"{name}_dseg.nii.gz"
-    save_image(data, np.eye(4), path)
-    path.with_name(f"{name}_dseg.tsv").write_text(f"index\tname\n3\tHand_L\n{more_rows}")
-    return ["--set", f"activation.atlas={path}"]
-
-
-def labels(value: float = 3, dtype: type = np.uint8, shape: tuple[int, ...] = (8, 8, 4)):
-    """Return an atlas image of one value."""
-    return np.full(shape, value, dtype)
-
-
-@ROIS.refused("atlas-Mine_dseg.nii.gz", "space-T1w", code="option")
-def an_atlas_in_an_unknown_space(maker: BidsMaker) -> list[str]:
-    return save_atlas(maker, labels(), name="atlas-Mine")
-
-
-@ROIS.refused("--roi Foot_L", "Foot_L", "Hand_L", code="option")
-def a_region_without_voxels(maker: BidsMaker) -> list[str]:
-    return [*save_atlas(maker, labels(), "4\tFoot_L\n"), "--roi", "Foot_L"]
-
-
-@ROIS.refused("activation.seeds=Foot_L", "Foot_L", "Hand_L", code="option")
-def a_seed_without_voxels(maker: BidsMaker) -> list[str]:
-    seeds = "activation.seeds=[Hand_L, Foot_L]"
-    return [*save_atlas(maker, labels(), "4\tFoot_L\n"), "--set", seeds]
-
-
-@ROIS.refused("activation.atlas=", "0", code="option")
-def an_empty_atlas(maker: BidsMaker) -> list[str]:
-    return save_atlas(maker, labels(0))
-
-
-@ROIS.refused("activation.atlas=", "space-T1w_dseg.tsv", "7", code="option")
-def a_label_without_a_name(maker: BidsMaker) -> list[str]:
-    return save_atlas(maker, labels(7))
-
-
-@ROIS.refused("activation.atlas=", code="option")
-def an_atlas_of_probabilities(maker: BidsMaker) -> list[str]:
-    return save_atlas(maker, labels(3.4, np.float32))
-
-
-@ROIS.refused("activation.atlas=", "3D", code="option")
-def an_atlas_of_several_maps(maker: BidsMaker) -> list[str]:
-    return save_atlas(maker, labels(shape=(8, 8, 4, 2)))
-
-
-@ROIS.refused("activation.atlas=", "AAL2", code="option")
-def a_broken_atlas(maker: BidsMaker) -> list[str]:
-    options = save_atlas(maker, labels())
-    (maker.root.parent / "space-T1w_dseg.nii.gz").write_bytes(b"no image")
-    return options
 
 
 # ---- voxels
@@ -457,9 +302,9 @@ def test_the_unspoiled_data_set_has_no_problem(maker: BidsMaker) -> None:
     assert (plan.problems, plan.warnings, check_data(plan)) == ((), (), ())
 
 
-@pytest.mark.parametrize("name", [*CASES, *ROIS])
+@pytest.mark.parametrize("name", CASES)
 def test_input_is_refused_with_file_and_values(name: str, maker: BidsMaker) -> None:
-    check_case((CASES | ROIS)[name], maker, *WITH_PAIR)
+    check_case(CASES[name], maker, *WITH_PAIR)
 
 
 @pytest.mark.parametrize("name", VOXELS)
