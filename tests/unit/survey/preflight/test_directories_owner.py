@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from data.calls import arguments, plan_for, problem_of, settings_for
+from data.calls import arguments, problem_of, settings_for
 from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli import main
 from bids_sr.io.dataset_description import write_dataset
+from bids_sr.survey.preflight.directories import judge_directories
 from bids_sr.version import __version__
-from bids_sr.workflows.call_checks import check
 
 
-def write_other_output(out: Path, name: str) -> None:
+def write_other_output(out, name):
     out.mkdir(parents=True)
     description = {"Name": name, "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": name}]}
     (out / "dataset_description.json").write_text(json.dumps(description))
+
+
+def refused(maker, out=None):
+    return list(judge_directories(settings_for(maker, out=out)))
 
 
 @pytest.mark.parametrize(
@@ -32,9 +35,7 @@ def write_other_output(out: Path, name: str) -> None:
         ("99.3.0", "out", ["bids-sr", "99.3.0"]),
     ],
 )
-def test_an_output_directory_with_other_contents_is_refused(
-    maker: BidsMaker, kind: str, out: str, values: list[str]
-) -> None:
+def test_an_output_directory_with_other_contents_is_refused(maker, kind, out, values):
     root = maker.root.parent
     path = root / out
     if kind == "loose file":
@@ -48,11 +49,10 @@ def test_an_output_directory_with_other_contents_is_refused(
         write_dataset(path, bids_dir=maker.root, version=kind)
     else:
         write_other_output(path, kind)
-    for options in ([], ["--dry-run"]):
-        problem_of(plan_for(maker, *options, out=path).problems, str(path), *values)
+    problem_of(refused(maker, out=path), str(path), *values)
 
 
-def test_a_refused_output_directory_is_left_unchanged(maker: BidsMaker) -> None:
+def test_a_refused_output_directory_is_left_unchanged(maker):
     write_other_output(maker.root.parent / "out", "MRIQC")
     before = snapshot(maker.root.parent)
     for options in ([], ["--dry-run"]):
@@ -61,9 +61,7 @@ def test_a_refused_output_directory_is_left_unchanged(maker: BidsMaker) -> None:
 
 
 @pytest.mark.parametrize("content", ["stopped", "own", "patch", "empty", "models"])
-def test_an_output_directory_of_this_program_and_data_set_is_accepted(
-    maker: BidsMaker, content: str
-) -> None:
+def test_an_output_directory_of_this_program_and_data_set_is_accepted(maker, content):
     out = maker.root.parent / "out"
     if content == "stopped":
         (out / "logs/first").mkdir(parents=True)
@@ -75,20 +73,18 @@ def test_an_output_directory_of_this_program_and_data_set_is_accepted(
         minor = ".".join(__version__.split(".")[:2])
         version = __version__ if content == "own" else f"{minor}.99"
         write_dataset(out, bids_dir=maker.root, version=version)
-    assert plan_for(maker).problems == ()
+    assert refused(maker) == []
 
 
 @pytest.mark.parametrize("version", [None, "0.2.0.dev0+abc", "99.3.0", __version__])
-def test_a_working_directory_of_another_version_is_refused(
-    maker: BidsMaker, version: str | None
-) -> None:
+def test_a_working_directory_of_another_version_is_refused(maker, version):
     settings = settings_for(maker)
     steps = settings.paths.work_dir / "bids_sr_wf"
     (steps / "sub_01_wf").mkdir(parents=True)
     if version is not None:
         (steps / "version.txt").write_text(version)
-    problems = check(settings).problems
+    problems = refused(maker)
     if version == __version__:
-        assert problems == ()
+        assert problems == []
     else:
         problem_of(problems, str(steps))
