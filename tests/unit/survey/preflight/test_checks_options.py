@@ -10,23 +10,33 @@ from pathlib import Path
 
 import pytest
 from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for
-from data.dataset import BidsMaker
+from data.records import make_run, make_settings
 from graphmaker import stage_minutes
 from pages import ROOT
 
 from bids_sr.cli.main import main
 from bids_sr.config import SuperRes
-from bids_sr.io.notices import Notice, UsageError
-from bids_sr.survey.bids.method_options import find_vgg_weights, uses_guide
+from bids_sr.io.notices import UsageError
+from bids_sr.survey.bids.inputs import Pair, Subject
+from bids_sr.survey.bids.method_options import (
+    find_vgg_weights,
+    judge_options,
+    series_of_run,
+    uses_guide,
+)
 from bids_sr.survey.bids.pretrained_models import find_pretrained
+from bids_sr.survey.notices import judge
+from bids_sr.survey.preflight.method_checks import judge_methods
+from bids_sr.survey.preflight.option_checks import OPTION_RULES, note_missing_features
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.series_requests import Analysis
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
+PAIR = Pair(highres=Path("high"), lowres=None, factor=(2.0, 2.0, 1.0))
 NO_PAIR = ("acquired", "bspline", "zerofill", "sbl")
 
 
-def model(maker: BidsMaker, method: str, **card: object) -> Path:
+def model(folder, method, **card):
     """Save an untrained model with a card that fits the data set."""
     from bids_sr.sr.method import get_method
     from bids_sr.sr.models.model import save_model
@@ -43,59 +53,43 @@ def model(maker: BidsMaker, method: str, **card: object) -> Path:
         "settings": {"edition": facts.recipes["fast"].edition},
     }
     state = facts.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
-    return save_model(maker.root.parent / method, state, {**default_card, **card})[0]
+    return save_model(folder / method, state, {**default_card, **card})[0]
 
 
 # ---- methods of a run
 
 
 @pytest.mark.parametrize(
-    ("has_pair", "options", "series"),
+    ("pair", "options", "series"),
     [
-        (True, [], ("acquired", "bspline", "zerofill", "srgan", "sbl")),
-        (False, [], NO_PAIR),
-        (False, ["--sr-method", "sbl", "--sr-factor", "2"], NO_PAIR),
-        (False, ["--sr-method", "srgan", "--retrospective"], None),
+        (PAIR, [], ("acquired", "bspline", "zerofill", "srgan", "sbl")),
+        (None, [], NO_PAIR),
+        (None, ["--sr-method", "sbl", "--sr-factor", "2"], NO_PAIR),
     ],
 )
-def test_methods_that_need_a_pair_are_planned_if_there_is_one(
-    maker: BidsMaker, has_pair: bool, options: list[str], series: tuple[str, ...] | None
-) -> None:
-    if not has_pair:
-        maker.remove_pair()
-    plan = plan_for(maker, *options)
-    assert plan.problems == ()
-    assert only_run(plan).factor == (2.0, 2.0, 1.0)
-    if series is not None:
-        assert plan.series == series == plan.list_series(only_run(plan))
+def test_methods_that_need_a_pair_are_planned_if_there_is_one(pair, options, series):
+    assert series_of_run(make_run(pair=pair), make_settings(*options).superres) == series
 
 
-def test_a_single_slice_can_be_super_resolved_in_plane(maker: BidsMaker) -> None:
-    maker.remove_pair()
-    maker.bold(zooms=(6.0, 6.0, 24.0))
-    plan = plan_for(maker, "--sr-method", "sbl", "--sr-factor", "2")
-    assert (plan.problems, only_run(plan).shape) == ((), (8, 8, 1))
+def test_a_single_slice_can_be_super_resolved_in_plane():
+    subject = Subject(label="01", t1w=(), runs=(make_run(zooms=(6.0, 6.0, 24.0)),))
+    assert list(judge_methods(make_settings("--sr-method", "sbl"), [subject])) == []
+    problem_of(list(judge_methods(make_settings("--sr-method", "tv"), [subject])), BOLD, "tv")
 
 
 @pytest.mark.parametrize(
     ("guide", "pair", "is_used"),
-    [("auto", True, True), ("auto", False, False), ("none", True, False)],
+    [("auto", PAIR, True), ("auto", None, False), ("none", PAIR, False)],
 )
-def test_the_guide_depends_on_the_pair_and_can_be_switched_off(
-    guide: str, pair: bool, is_used: bool, maker: BidsMaker
-) -> None:
-    if not pair:
-        maker.remove_pair()
-    options = ["--sr-method", "sbl", "--sr-factor", "2", "--set", f"sbl.guide={guide}"]
-    settings = settings_for(maker, *options)
-    assert uses_guide(settings, only_run(check(settings))) is is_used
+def test_the_guide_depends_on_the_pair_and_can_be_switched_off(guide, pair, is_used):
+    assert uses_guide(make_settings("--set", f"sbl.guide={guide}"), make_run(pair=pair)) is is_used
 
 
 # ---- models that are given
 
 
-def test_a_given_model_is_used_by_its_method(maker: BidsMaker) -> None:
-    superres = SuperRes(pretrained=(model(maker, "srgan"), model(maker, "vit")))
+def test_a_given_model_is_used_by_its_method(tmp_path):
+    superres = SuperRes(pretrained=(model(tmp_path, "srgan"), model(tmp_path, "vit")))
     assert [find_pretrained(superres, name) for name in ("srgan", "vit")] == list(
         superres.pretrained
     )
@@ -104,37 +98,38 @@ def test_a_given_model_is_used_by_its_method(maker: BidsMaker) -> None:
     assert find_pretrained(SuperRes(pretrained=(Path("nowhere.safetensors"),)), "srgan") is None
 
 
-def test_a_model_of_no_selected_method_is_refused(maker: BidsMaker) -> None:
-    file = model(maker, "srgan")
-    problems = plan_for(maker, "--sr-method", "sbl", "--pretrained", str(file)).problems
-    problem_of(problems, str(file), "srgan", code="option")
+def test_a_model_of_no_selected_method_is_refused(tmp_path):
+    file = model(tmp_path, "srgan")
+    settings = make_settings("--sr-method", "sbl", "--pretrained", str(file))
+    problem_of(list(judge_options(settings)), str(file), "srgan", code="option")
     second = file.with_name("second.safetensors")
     for suffix in (".safetensors", ".json"):
         shutil.copy(file.with_suffix(suffix), second.with_suffix(suffix))
-    options = ["--sr-method", "srgan", "--pretrained", str(file), str(second)]
-    problem_of(plan_for(maker, *options).problems, str(second), code="option")
+    settings = make_settings("--sr-method", "srgan", "--pretrained", str(file), str(second))
+    problem_of(list(judge_options(settings)), str(second), code="option")
     card = json.loads(file.with_suffix(".json").read_text())
     file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
-    problems = plan_for(maker, "--pretrained", str(file)).problems
-    assert about(problems, str(file), "guided")
-    assert not any("Add guided" in problem.remedy for problem in problems)
+    settings = make_settings("--pretrained", str(file))
+    assert list(judge_options(settings)) == []
+    problem_of(list(judge(OPTION_RULES, settings)), str(file), "guided")
 
 
-def test_changes_of_the_recipe_do_not_apply_to_a_pretrained_model(maker: BidsMaker) -> None:
-    options = ("--sr-method", "dcnet", "--pretrained", str(model(maker, "dcnet")))
+def test_changes_of_the_recipe_do_not_apply_to_a_pretrained_model(tmp_path):
+    options = ("--sr-method", "dcnet", "--pretrained", str(model(tmp_path, "dcnet")))
     change = "dcnet.batch=3"
-    assert about(plan_for(maker, *options, "--set", change).problems, change)
-    assert not about(plan_for(maker, *options).problems, change)
+    faults = list(judge(OPTION_RULES, make_settings(*options, "--set", change)))
+    problem_of(faults, change, code="option")
+    assert list(judge(OPTION_RULES, make_settings(*options))) == []
 
 
 # ---- time
 
 
-def test_time_depends_on_methods_recipes_and_models(maker: BidsMaker) -> None:
+def test_time_depends_on_methods_recipes_and_models(maker):
     weights = maker.root.parent / "vgg19.safetensors"
     weights.touch()
 
-    def minutes(method: str, *options: str) -> float:
+    def minutes(method, *options):
         return stage_minutes(settings_for(maker, "--sr-method", method, *options))["training"]
 
     assert minutes("circle") > 2 * minutes("ccnn3d")
@@ -142,16 +137,16 @@ def test_time_depends_on_methods_recipes_and_models(maker: BidsMaker) -> None:
     paper = minutes("srgan", "--recipe", "paper", "--vgg-weights", str(weights))
     trained = minutes("srgan")
     assert paper > 100 * trained
-    assert trained > minutes("srgan", "--pretrained", str(model(maker, "srgan"))) > 0
+    assert trained > minutes("srgan", "--pretrained", str(model(maker.root.parent, "srgan"))) > 0
 
 
 # ---- VGG-19 features
 
 
-def test_a_loss_that_only_compares_vgg19_features_requires_weights(maker: BidsMaker) -> None:
+def test_a_loss_that_only_compares_vgg19_features_requires_weights():
     options = ["--sr-method", "srgan", "--recipe", "paper", "--set", "srgan.mse=0"]
     with pytest.raises(UsageError) as error:
-        settings_for(maker, *options)
+        make_settings(*options)
     assert about([error.value.notice], "srgan.mse=0", "--vgg-weights")
 
 
@@ -165,32 +160,29 @@ def test_a_loss_that_only_compares_vgg19_features_requires_weights(maker: BidsMa
         ("tv", "paper", None),  # has no such term
     ],
 )
-def test_missing_vgg19_features_are_reported_before_training(
-    name: str, recipe: str, level: str | None, maker: BidsMaker
-) -> None:
-    def reported(*options: str) -> list[Notice]:
-        plan = plan_for(maker, "--sr-method", name, "--recipe", recipe, *options)
-        return about(plan.warnings, f"--sr-method {name} --recipe {recipe}", "--vgg-weights")
+def test_missing_vgg19_features_are_reported_before_training(name, recipe, level, tmp_path):
+    def reported(*options):
+        settings = make_settings("--sr-method", name, "--recipe", recipe, *options)
+        notices = note_missing_features(settings)
+        return about(notices, f"--sr-method {name} --recipe {recipe}", "--vgg-weights")
 
     assert [notice.level for notice in reported()] == ([level] if level else [])
-    weights = maker.root.parent / "vgg19.safetensors"
+    weights = tmp_path / "vgg19.safetensors"
     weights.touch()
     assert reported("--vgg-weights", str(weights)) == []
     assert reported("--set", "superres.model_source=reuse", "superres.model_dir=models") == []
     if level == "warning":
-        assert reported("--pretrained", str(model(maker, name))) == []
+        assert reported("--pretrained", str(model(tmp_path, name))) == []
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_vgg19_weights_are_used_by_recipes_with_features_and_reported(
-    maker: BidsMaker, suffix: str
-) -> None:
+def test_vgg19_weights_are_used_by_recipes_with_features_and_reported(maker, suffix):
     """The file is not opened before training."""
     file = maker.root.parent / f"vgg19.{suffix}"
     file.touch()
     methods = ("srgan", "cpce", "sbl", "unet")
 
-    def weights(*options: str) -> dict[str, Path | None]:
+    def weights(*options):
         """Return the weights of methods, which the plan and the training must agree on."""
         settings = settings_for(maker, "--sr-method", *methods, *options)
         plan = check(settings)
@@ -232,12 +224,7 @@ NAMES = ("thumb", "little", "ring", "thumb", "ring")
         ),
     ],
 )
-def test_conditions_with_one_block_are_left_out_of_the_split(
-    maker: BidsMaker,
-    rows: tuple[tuple[object, ...], ...] | None,
-    is_split: bool,
-    values: list[str] | None,
-) -> None:
+def test_conditions_with_one_block_are_left_out_of_the_split(maker, rows, is_split, values):
     if rows is not None:
         maker.events(rows=rows)
     plan = plan_for(maker)
@@ -251,14 +238,14 @@ def test_conditions_with_one_block_are_left_out_of_the_split(
 # ---- echoes
 
 
-def make_echoes(maker: BidsMaker) -> None:
+def make_echoes(maker):
     for name in (BOLD, "sub-01_task-tap_bold.json"):
         maker.path(name, "func").unlink()
     for number, time in enumerate((0.012, 0.028, 0.044), 1):
         maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": time})
 
 
-def test_echoes_are_combined_or_one_of_them_is_selected(maker: BidsMaker) -> None:
+def test_echoes_are_combined_or_one_of_them_is_selected(maker):
     make_echoes(maker)
     plan = plan_for(maker)
     assert plan.problems == ()
@@ -274,9 +261,7 @@ def test_echoes_are_combined_or_one_of_them_is_selected(maker: BidsMaker) -> Non
     assert run.entities["echo"] == "2"
 
 
-def test_echoes_are_only_combined_if_tedana_is_installed(
-    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_echoes_are_only_combined_if_tedana_is_installed(maker, monkeypatch, capsys):
     """Refuse the call rather than skip runs; a single echo does not require tedana."""
     monkeypatch.setitem(sys.modules, "tedana", None)
     assert plan_for(maker).problems == ()
@@ -298,7 +283,7 @@ def test_echoes_are_only_combined_if_tedana_is_installed(
 # ---- other options
 
 
-def test_a_dry_run_creates_no_database(maker: BidsMaker) -> None:
+def test_a_dry_run_creates_no_database(maker):
     database = maker.root.parent / "database"
     plan_for(maker, "--bids-database-dir", str(database), "--dry-run")
     assert not database.exists()
@@ -306,7 +291,7 @@ def test_a_dry_run_creates_no_database(maker: BidsMaker) -> None:
     assert database.exists()
 
 
-def test_options_without_effect_are_reported(maker: BidsMaker) -> None:
+def test_options_without_effect_are_reported(maker):
     """Echo of a single-echo run, more processors than available, filter without matches."""
     filters = maker.root.parent / "filters.json"
     filters.write_text('{"t1w": {"acquisition": "none"}}')
