@@ -1,11 +1,12 @@
 """Checks of a dataset: its root, file names, and field maps, which are not used."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.content import describe_denied, is_denied, require_content
+from bids_sr.survey.bids.content import describe_denied, is_denied
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
 from bids_sr.survey.bids.run_names import entity_folders
 from bids_sr.survey.notices import InputError, input_error, note, problem
@@ -35,8 +36,7 @@ def check_dataset(bids_dir: Path) -> None:
     if is_denied(bids_dir):
         raise InputError([describe_denied(bids_dir)])
     description = bids_dir / "dataset_description.json"
-    require_content(description)
-    if not description.exists():
+    if not os.path.lexists(description):
         raise input_error(
             bids_dir,
             "dataset_description.json is missing, so the directory is not a BIDS dataset",

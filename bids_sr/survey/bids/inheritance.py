@@ -32,10 +32,10 @@ def read_object(path: Path) -> dict[str, object]:
     Raises `InputError` if the file was not downloaded, cannot be read, is not valid JSON, or
     contains another type.
     """
-    require_content(path)
     try:
         value = parse_json(_read_text(path))
     except (OSError, ValueError) as error:
+        require_content(path)
         raise input_error(
             path, f"the file cannot be read as JSON ({error})", "Correct the file."
         ) from error

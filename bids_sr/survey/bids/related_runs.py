@@ -18,7 +18,6 @@ from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.survey.bids import headers, slice_axis, timing
-from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.entities import (
     applies_to,
     file_stem,
@@ -84,7 +83,7 @@ def read_reference(path: Path, root: Path, run: BoldRun) -> BoldRun:
     data set of the reference; sidecars are inherited from its root downward. Raises `InputError`
     if the reference cannot be used.
     """
-    require_content(path)
+    header = headers.read_header(path)
     if path.samefile(run.bold):
         ground_truth_dir = root / "derivatives" / "ground-truth"
         raise input_error(
@@ -96,7 +95,6 @@ def read_reference(path: Path, root: Path, run: BoldRun) -> BoldRun:
             " dataset (see --truth).",
         )
     sidecar = read_metadata(path, root)
-    header = headers.read_header(path)
     headers.require_series(header)
     _read_stated_time(header, sidecar)
     tr = sidecar.get("RepetitionTime", header.tr)

@@ -130,14 +130,15 @@ def read_events_table(path: Path, levels: Collection[str] = ()) -> EventsTable:
 
     `levels` are as in `parse_events`.
     """
-    require_content(path)
     try:
         columns, records = read_rows(path, _MAX_EVENTS + 1)
     except TABLE_ERRORS as error:
+        require_content(path)
         reason = f"the file cannot be read as a table ({error})"
         fix = "Save the table as tab-separated UTF-8 text."
         raise input_error(path, reason, fix) from error
     if missing_columns := [name for name in ("onset", "duration") if name not in columns]:
+        require_content(path)
         existing_columns = ", ".join(columns) or "none"
         reason = (
             f"required columns are missing: {', '.join(missing_columns)} (existing columns:"

@@ -39,18 +39,29 @@ def count_opened(folder: Path) -> Iterator[Counter[Path]]:
     is_counted = False
 
 
-def check_counts(opened: Counter[Path]) -> None:
-    """Check that images were opened three times at most, and tables and sidecars twice."""
+def check_counts(opened: Counter[Path], most: int) -> None:
+    """Check that images were opened `most` times at most, and tables and sidecars once."""
     images = {path: number for path, number in opened.items() if ".nii" in path.name}
     texts = {path: number for path, number in opened.items() if path not in images}
     assert any(path.name.endswith("_events.tsv") for path in texts)
-    assert (max(images.values()) <= 3, max(texts.values()) <= 2) == (True, True), opened
+    assert (max(images.values()) <= most, max(texts.values())) == (True, 1), opened
 
 
-def test_a_dry_run_opens_files_rarely(maker: BidsMaker) -> None:
+@pytest.mark.parametrize(("options", "most"), [((), 2), (("--dummy-scans", "0"), 1)])
+def test_a_dry_run_opens_files_rarely(
+    maker: BidsMaker, options: tuple[str, ...], most: int
+) -> None:
+    """Volumes are only read to count dummy volumes, once per series."""
+    for number in (1, 2):
+        sidecar = {"EchoTime": number / 100}
+        maker.bold(f"sub-01_task-rest_echo-{number}", sidecar=sidecar)
+    reference = BidsMaker(maker.root / "derivatives" / "highres-reference")
+    reference.bold(zooms=(3.0, 3.0, 4.0))
     with count_opened(maker.root) as opened:
-        assert plan_for(maker, "--dummy-scans", "0").problems == ()
-    check_counts(opened)
+        plan = plan_for(maker, *options)
+    assert plan.problems == ()
+    assert [run.truth is not None for run in plan.runs] == [False, True]
+    check_counts(opened, most)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -65,4 +76,4 @@ def test_the_start_of_a_run_opens_files_rarely(maker: BidsMaker, compressed: boo
         plan = plan_for(maker)
         assert check_data(plan) == ()
     assert len(plan.runs) == 2
-    check_counts(opened)
+    check_counts(opened, 3)
