@@ -1,7 +1,7 @@
 """Anatomical images that accompany the runs of a participant."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import mul
 from pathlib import Path
 
@@ -52,8 +52,11 @@ def choose_images(
         notices += judge_anatomy(label, anat, settings.preprocessing.templates)
     candidates = raw_t1w.value if anat is None else [anat.preproc]
     notices += note_parts([*candidates, *raw_t2starw.value])
-    t1w = _sort_t1w(select_magnitudes(candidates), settings)
-    notices += _judge_t1w(t1w, label, settings)
+    t1w = sort_t1w(
+        {path: headers.find_header(path) for path in select_magnitudes(candidates)},
+        settings.selection.session_label,
+    )
+    notices += judge_t1w(t1w, label, settings)
     if t1w:
         notices += judge_surfaces(label, anat, settings.preprocessing.spaces)
     t2starw = select_magnitudes(raw_t2starw.value)
@@ -95,14 +98,14 @@ def find_companions(index: Index, kind: str, label: str) -> Choice[list[Path]]:
     )
 
 
-def _sort_t1w(paths: Sequence[Path], settings: Settings) -> list[Path]:
+def sort_t1w(images: Mapping[Path, Header | None], sessions: Collection[str] = ()) -> list[Path]:
     """Return the T1w images of a participant in order of preference.
 
     Images of the selected sessions come first, then images of the whole head with small voxels,
-    then images whose label does not name another contrast, a scout or defacing.
+    then images whose label does not name another contrast, a scout or defacing. `images` are
+    headers by path, None if not usable, and `sessions` the selected labels; all if empty.
     """
-    sessions = settings.selection.session_label
-    partial = _select_partial(paths) if len(paths) > 1 else set()
+    partial = _select_partial([header for header in images.values() if header is not None])
 
     def order(path: Path) -> tuple[bool, bool, bool]:
         entities = parse_entities(path)
@@ -111,10 +114,23 @@ def _sort_t1w(paths: Sequence[Path], settings: Settings) -> list[Path]:
         is_unusual = _UNUSUAL.search(labels) or {"ceagent", "inv"} & entities.keys()
         return not is_selected, path in partial, bool(is_unusual)
 
-    return sorted(paths, key=order)
+    return sorted(images, key=order)
 
 
-def _judge_t1w(images: Sequence[Path], label: str, settings: Settings) -> Iterator[Notice]:
+def _select_partial(images: Sequence[Header]) -> set[Path]:
+    """Return the images that cover less of the head or have larger voxels than other images.
+
+    Examples are ``acq-inplane`` and scouts.
+    """
+    extents = {header.path: min(map(mul, header.shape, header.zooms)) for header in images}
+    voxels = {header.path: max(header.zooms) for header in images}
+    least_extent = _MAX_SLAB_EXTENT * max(extents.values(), default=0.0)
+    whole = {path for path, extent in extents.items() if extent >= least_extent}
+    largest_voxel = _MAX_COARSENESS * min(map(voxels.__getitem__, whole), default=0.0)
+    return {path for path, size in voxels.items() if path not in whole or size > largest_voxel}
+
+
+def judge_t1w(images: Sequence[Path], label: str, settings: Settings) -> Iterator[Notice]:
     """Yield notices on the T1w image in use, which is the first, or on its absence."""
     yield from headers.read_volume_headers(images[:1]).notices
     if not images:
@@ -125,23 +141,6 @@ def _judge_t1w(images: Sequence[Path], label: str, settings: Settings) -> Iterat
             f"{len(images)} T1w images were found; this image is used, by session, coverage, voxel"
             " size, label and name. To use another image, select it as t1w in --bids-filter-file.",
         )
-
-
-def _select_partial(images: Sequence[Path]) -> set[Path]:
-    """Return the images that cover less of the head or have larger voxels than other images.
-
-    Examples are ``acq-inplane`` and scouts.
-    """
-    extents, voxels = {}, {}
-    for path in images:
-        header = headers.find_header(path)
-        if header is not None:
-            extents[path] = min(map(mul, header.shape, header.zooms))
-            voxels[path] = max(header.zooms)
-    least_extent = _MAX_SLAB_EXTENT * max(extents.values(), default=0.0)
-    whole = {path for path, extent in extents.items() if extent >= least_extent}
-    largest_voxel = _MAX_COARSENESS * min(map(voxels.__getitem__, whole), default=0.0)
-    return {path for path, size in voxels.items() if path not in whole or size > largest_voxel}
 
 
 def _describe_missing_t1w(label: str, settings: Settings) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import nibabel as nb
 import numpy as np
 import pytest
-from data.calls import about, only_run, problem_of, settings_for, survey_for
+from data.calls import about, only_run, settings_for, survey_for
 from data.dataset import BidsMaker, affine_for
 from hypothesis import given, strategies as st
 
@@ -222,54 +220,6 @@ def test_parts_that_are_not_magnitude_are_ignored(maker: BidsMaker) -> None:
 # ---- anatomy, slices and labels
 
 
-@pytest.mark.parametrize(
-    ("other", "best", "zooms"),
-    [
-        ("acq-localizer", "acq-mprage", (8.0, 2.0)),
-        ("run-1", "run-2", (4.0, 2.0)),
-        ("acq-a", "acq-b", (2.0, 2.2)),  # alike: first by name
-        ("ce-gadolinium", "run-1", (1.0, 1.0)),
-        ("acq-Gd", "acq-pre", (1.0, 1.0)),
-        ("inv-1", "run-1", (1.0, 1.0)),
-        ("rec-defaced", "run-1", (1.0, 1.0)),
-        ("acq-scout", "acq-t1", (1.0, 1.0)),
-    ],
-)
-def test_the_t1w_image_is_chosen_by_voxel_size_and_label(
-    maker: BidsMaker, other: str, best: str, zooms: tuple[float, float]
-) -> None:
-    maker.path("sub-01_T1w.nii.gz", "anat").unlink()
-    for name, zoom in zip((other, best), zooms, strict=True):
-        size = round(96 / zoom)
-        maker.t1w(f"sub-01_{name}", (zoom,) * 3, data=np.ones((size,) * 3, np.uint8))
-    chosen, zoom = (other, zooms[0]) if best == "acq-b" else (best, zooms[1])
-    result = valid(maker)
-    images = result.subjects[0].t1w
-    assert images[0] == maker.path(f"sub-01_{chosen}_T1w.nii.gz", "anat")
-    assert len(images) == 2
-    assert about(result.notices, images[0].name, "2 T1w images", "--bids-filter-file")
-
-
-@pytest.mark.parametrize(("slices", "chosen"), [(2, "acq-mprage"), (12, "acq-inplane")])
-def test_a_whole_head_t1w_image_is_preferred_to_a_slab(
-    maker: BidsMaker, slices: int, chosen: str
-) -> None:
-    maker.path("sub-01_T1w.nii.gz", "anat").unlink()
-    rng = np.random.default_rng(0)
-    for name, depth in (("acq-inplane", slices), ("acq-mprage", 12)):
-        data = rng.integers(50, 1000, (24, 24, depth)).astype("i2")
-        maker.image(f"sub-01_{name}_T1w.nii.gz", "anat", (2.0, 2.0, 2.0), data=data)
-    result = valid(maker)
-    images = result.subjects[0].t1w
-    assert (len(images), chosen in images[0].name) == (2, True)
-    assert about(result.notices, images[0].name, "2")
-    for path in images:
-        path.unlink()
-    bare = valid(maker)
-    assert bare.subjects[0].t1w == ()
-    assert about(bare.notices, "sub-01", "T1w")
-
-
 @pytest.mark.parametrize(("thickness", "value"), [(24.0, "one"), (8.0, "3"), (6.0, None)])
 def test_motion_in_few_slices_is_estimated_in_plane_with_a_notice(
     maker: BidsMaker, thickness: float, value: str | None
@@ -305,133 +255,23 @@ def test_slice_timing_can_be_ignored(maker: BidsMaker) -> None:
 
 # ---- echoes
 
-TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
-
-
-@pytest.fixture
-def second(maker: BidsMaker) -> Path:
-    """Return the second of two echoes, which replace the run."""
-    for name in (BOLD, f"{STEM}_bold.json"):
-        maker.path(name, "func").unlink()
-    return [write_echo(maker, number) for number in (1, 2)][1]
-
-
-def write_echo(maker: BidsMaker, number: int, **sidecar: object) -> Path:
-    content = {"EchoTime": 0.012 * number, "SliceTiming": TIMES, **sidecar}
-    return maker.bold(f"{STEM}_echo-{number}", sidecar=content)
-
-
-def store(path: Path, axes: Sequence[int], flipped: int | None = None, shift: float = 0.0) -> None:
-    """Store the same voxels with other axes first, one axis reversed, and shifted along x (mm)."""
-    image = nb.load(path)
-    data, affine = image.get_fdata().transpose(*axes, 3), image.affine[:, [*axes, 3]].copy()
-    if flipped is not None:
-        data = np.flip(data, flipped)
-        affine[:, 3] = affine @ [*(np.eye(3)[flipped] * (data.shape[flipped] - 1)), 1]
-        affine[:, flipped] *= -1
-    affine[0, 3] += shift
-    stored = nb.Nifti1Image(data.astype("i2"), affine)
-    stored.header.set_zooms((*stored.header.get_zooms()[:3], image.header.get_zooms()[3]))
-    stored.to_filename(path)
-
-
-@pytest.mark.parametrize(
-    ("axes", "flipped", "sidecar", "letters"),
-    [
-        ((0, 1, 2), None, {}, None),
-        ((0, 1, 2), 0, {}, "LAS"),
-        ((0, 1, 2), 2, {"SliceTiming": TIMES[::-1]}, "RAI"),
-        ((0, 1, 2), 2, {"SliceEncodingDirection": "k-"}, "RAI"),
-        ((2, 0, 1), None, {"SliceEncodingDirection": "i"}, "SRA"),
-    ],
-)
-def test_echoes_on_one_grid_are_combined_in_any_order_of_storage(
-    maker: BidsMaker,
-    second: Path,
-    axes: tuple[int, int, int],
-    flipped: int | None,
-    sidecar: dict[str, object],
-    letters: str | None,
-) -> None:
-    write_echo(maker, 2, **sidecar)
-    store(second, axes, flipped)
-    result = valid(maker)
-    assert len(only_run(result).echoes) == 2
-    notes = about(result.notices, "echo-2")
-    assert len(notes) == len(about(notes, "echo-2", letters or "")) == (letters is not None)
-
-
-def test_echoes_with_another_place_or_timing_are_refused(maker: BidsMaker, second: Path) -> None:
-    store(second, (0, 1, 2), 2)  # slices in reverse order need reversed slice times
-    problem_of(survey_for(maker).problems, str(second), "SliceTiming")
-    for sidecar in ({"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.002}):
-        write_echo(maker, 2, **sidecar)
-        problems = survey_for(maker).problems
-        field = next(iter(sidecar))
-        assert about(problems, str(second), field, f"{STEM}_echo-1_bold.nii.gz", "--echo-idx")
-    write_echo(maker, 2)
-    store(second, (1, 0, 2), 1, shift=2.0)
-    problem_of(survey_for(maker).problems, str(second), "2", "--echo-idx")
-
-
-DENSE = [0.0, 0.012, 0.024, 0.0, 0.012, 0.024]
-
-
-@pytest.mark.parametrize("tr", [1.0000001, 1.001, 0.999])
-def test_repetition_times_of_echoes_may_differ_by_a_millisecond(
-    maker: BidsMaker, second: Path, tr: float
-) -> None:
-    write_echo(maker, 2, RepetitionTime=tr)
-    assert second in [path for path, _ in only_run(valid(maker)).echoes]
-
-
-def test_echoes_are_sorted_by_echo_time_whatever_their_numbers(
-    maker: BidsMaker, second: Path
-) -> None:
-    rounded_times = [time + 0.0025 for time in TIMES]
-    write_echo(maker, 1, EchoTime=0.03)
-    write_echo(maker, 2, EchoTime=0.045, SliceTiming=rounded_times)
-    third = write_echo(maker, 3, EchoTime=0.014, SliceTiming=rounded_times)
-    result = valid(maker)
-    run = only_run(result)
-    assert [(path.name[-17:-12], te) for path, te in run.echoes] == [
-        ("cho-3", 14.0),
-        ("cho-1", 30.0),
-        ("cho-2", 45.0),
-    ]
-    assert (run.bold, run.sidecar["EchoTime"]) == (third, 0.014)
-    assert run.slice_timing == tuple(rounded_times)  # of the shortest echo
-    assert about(result.notices, STEM, "14", "30", "45", "echo-3")
-    result = valid(maker, "--echo-idx", "2")
-    selected = only_run(result)
-    assert (selected.bold, selected.entities["echo"]) == (second, "2")
-    assert about(result.notices, second.name) == []  # several echoes were found
-
 
 @pytest.mark.parametrize("combined", ["", "_part-mag"])
 def test_a_series_without_echo_beside_echoes_is_left_out_and_can_be_chosen(
-    maker: BidsMaker, second: Path, combined: str
+    maker: BidsMaker, combined: str
 ) -> None:
+    maker.path(BOLD, "func").unlink()
+    first, second = (
+        maker.bold(f"{STEM}_echo-{number}", sidecar={"EchoTime": te})
+        for number, te in ((1, 0.03), (2, 0.014))
+    )
     name = f"{STEM}{combined}"
     maker.bold(name, sidecar={"EchoTime": 0.02})
     result = valid(maker)
-    assert [path.name for path, _ in only_run(result).echoes] == [
-        f"{STEM}_echo-1_bold.nii.gz",
-        second.name,
-    ]
+    run = only_run(result)
+    assert run.echoes == ((second, 14.0), (first, 30.0))
+    assert (run.stem, run.bold, run.sidecar["EchoTime"]) == (STEM, second, 0.014)
     assert about(result.notices, f"{name}_bold.nii.gz", "--bids-filter-file", '"echo": null')
     assert only_run(valid(maker, "--echo-idx", "2")).bold == second
     chosen = only_run(valid(maker, *filter_options(maker, {"bold": {"echo": None}})))
     assert (chosen.bold.name, chosen.echoes) == (f"{name}_bold.nii.gz", ())
-
-
-@pytest.mark.parametrize(("tr", "is_refused"), [(3.0, True), (1.002, True), (1000.0, False)])
-def test_an_echo_whose_header_has_another_repetition_time_is_refused(
-    maker: BidsMaker, second: Path, tr: float, *, is_refused: bool
-) -> None:
-    """A header in milliseconds has the same time."""
-    image = nb.load(second)
-    image.header["pixdim"][4] = tr
-    nb.Nifti1Image(image.get_fdata().astype("i2"), None, image.header).to_filename(second)
-    problems = survey_for(maker).problems
-    assert bool(about(problems, "echo-2", f"{tr:g}")) is bool(problems) is is_refused

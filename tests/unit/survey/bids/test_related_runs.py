@@ -1,4 +1,4 @@
-"""Series that cannot be read as a run: header, sidecar, repetition time, and echoes."""
+"""Series that cannot be read as a run: header, sidecar, and repetition time."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from data.calls import problem_of
 from data.dataset import BidsMaker
-from data.records import make_header, make_run
+from data.records import make_run
 
-from bids_sr.survey.bids.echoes import Echo, judge_echoes
 from bids_sr.survey.bids.related_runs import read_run
 from bids_sr.survey.bids.run_files import choose_files
 from bids_sr.survey.notices import InputError, judge
@@ -81,27 +80,6 @@ def test_a_file_that_is_no_image_is_refused(
 def test_a_phase_image_named_as_a_magnitude_is_refused() -> None:
     run = make_run(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "NORM"]})
     problem_of([*judge(SIDECAR_RULES, run)], "_bold", "part-phase")
-
-
-@pytest.mark.parametrize(
-    ("times", "file", "values"),
-    [
-        ((None, 0.028), "echo-1_bold", ["EchoTime", "None"]),
-        ((0.012, 12.0), "echo-2_bold", ["12.0", '"EchoTime": 0.012', "--echo-idx"]),
-        ((0.012, 0.012, 0.028), "echo-2_bold", ["12", "echo-1_bold.nii.gz", "--echo-idx"]),
-    ],
-)
-def test_echoes_without_distinct_times_are_refused(
-    times: tuple[float | None, ...], file: str, values: list[str]
-) -> None:
-    echoes = [
-        Echo(
-            header=make_header(f"echo-{number}_bold.nii.gz", (6.0, 6.0, 4.0), 30, tr=1.0),
-            sidecar={} if time is None else {"EchoTime": time},
-        )
-        for number, time in enumerate(times, 1)
-    ]
-    problem_of([*judge_echoes(echoes)], file, *values)
 
 
 def test_an_echo_and_a_magnitude_that_do_not_exist_are_refused() -> None:

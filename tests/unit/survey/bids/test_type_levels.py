@@ -4,18 +4,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from data.calls import about, problem_of, survey_for
+from data.calls import problem_of, survey_for
 from data.dataset import BidsMaker
+
+from bids_sr.survey.bids.layout import Index, open_index
+from bids_sr.survey.bids.type_levels import (
+    read_type_order,
+    read_unshared_levels,
+    refuse_unreadable_sidecars,
+    warn_of_unreadable_levels,
+)
 
 
 @pytest.fixture
-def maker(tmp_path: Path) -> BidsMaker:
-    """Return two participants with a run."""
+def events(tmp_path: Path) -> BidsMaker:
+    """Return a data set with the events of one participant, without images."""
     data = BidsMaker(tmp_path / "bids")
-    for label in ("01", "02"):
-        data.bold(f"sub-{label}_task-tap")
-        data.events(f"sub-{label}_task-tap")
+    data.events("sub-01_task-tap")
     return data
+
+
+def index_of(maker: BidsMaker) -> Index:
+    return open_index(maker.root, ["01"], ["01"], None, {})
 
 
 def write_levels(maker: BidsMaker, name: str, levels: Sequence[str]) -> Path:
@@ -43,35 +53,37 @@ def write_levels(maker: BidsMaker, name: str, levels: Sequence[str]) -> Path:
     ],
 )
 def test_levels_at_the_root_give_the_order_of_a_task(
-    files: dict[str, str], expected: tuple[str, ...], maker: BidsMaker
+    files: dict[str, str], expected: tuple[str, ...], events: BidsMaker
 ) -> None:
     for name, levels in files.items():
-        write_levels(maker, name, levels)
-    result = survey_for(maker, "--participant-label", "02")
-    assert (result.problems, result.type_order) == ([], {"tap": expected})
+        write_levels(events, name, levels)
+    assert read_type_order(index_of(events), "tap") == expected
 
 
-def test_the_nearest_levels_of_a_participant_are_kept_for_a_note(maker: BidsMaker) -> None:
-    write_levels(maker, "task-tap_events.json", "ab")
-    far = write_levels(maker, "sub-01/sub-01_events.json", "ba")
-    first = maker.path("sub-01_task-tap_events.tsv", "func")
-    for sidecar, types in ((far, "ba"), (None, "bca")):
-        if sidecar is None:
-            sidecar = write_levels(maker, "sub-01/func/sub-01_task-tap_events.json", types)
-        ((table, levels),) = survey_for(maker).unshared_levels.items()
-        assert (table, levels.sidecar, levels.types) == (first, sidecar, tuple(types))
+def test_the_nearest_levels_of_a_participant_are_kept_for_a_note(events: BidsMaker) -> None:
+    table = events.path("sub-01_task-tap_events.tsv", "func")
+    write_levels(events, "task-tap_events.json", "ab")
+    assert read_unshared_levels(index_of(events), table) is None
+    for name, types in (("sub-01_events.json", "ba"), ("func/sub-01_task-tap_events.json", "bca")):
+        sidecar = write_levels(events, f"sub-01/{name}", types)
+        levels = read_unshared_levels(index_of(events), table)
+        assert levels is not None
+        assert (levels.sidecar, levels.types) == (sidecar, tuple(types))
 
 
 @pytest.mark.parametrize("content", ['{"trial_type"', "[]", "\xff"])
 def test_a_sidecar_of_a_participant_that_cannot_be_read_is_not_required(
-    content: str, maker: BidsMaker
+    content: str, events: BidsMaker
 ) -> None:
-    path = maker.path("sub-02_task-tap_events.json", "func")
+    far = write_levels(events, "sub-01/sub-01_events.json", "ba")
+    path = events.path("sub-01_task-tap_events.json", "func")
     path.write_text(content, encoding="latin-1")
-    result = survey_for(maker)
-    assert result.problems == []
-    (warning,) = about(result.notices, str(path))
-    assert (warning.level, warning.subject, warning.run) == ("warning", "02", "sub-02_task-tap")
+    index, table = index_of(events), path.with_suffix(".tsv")
+    (warning,) = warn_of_unreadable_levels(index, table)
+    assert (warning.level, warning.what) == ("warning", str(path))
+    levels = read_unshared_levels(index, table)
+    assert levels is not None
+    assert levels.sidecar == far
 
 
 def test_a_sidecar_of_all_participants_that_cannot_be_read_stops_the_call(
@@ -79,5 +91,6 @@ def test_a_sidecar_of_all_participants_that_cannot_be_read_stops_the_call(
 ) -> None:
     path = maker.root / "task-tap_events.json"
     path.write_text('{"trial_type"')
-    problems = survey_for(maker, "--participant-label", "02").problems
-    assert problem_of(problems, str(path), "JSON").subject == ""
+    assert [*refuse_unreadable_sidecars(index_of(maker), "rest")] == []
+    assert read_type_order(index_of(maker), "tap") == ()
+    assert problem_of(survey_for(maker).problems, str(path), "JSON").subject == ""
