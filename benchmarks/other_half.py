@@ -12,15 +12,16 @@ noise. The variance of the difference is the variance of the contrast between bo
 both series) and the squared SD of the reconstruction error. *few*: clusters whose noise has fewer
 than 5 degrees of freedom if it is not pooled.
 
-Signs are of the whole run: voxels of `SignReliable` whose measured effect has the other sign. The
-95 % interval resamples the slices.
+Signs are of significant voxels whose measured effect has the other sign, in masks of the program
+and in masks in the order of |t|, in the whole run, and in half of the blocks with the measured
+effect of the other half.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,18 @@ from _people_data import TESTED, Tested, make_tested
 from _posterior_maps import CONTRASTS, Array, Stored, call, rounded
 from _table import keep
 from region_coverage import CONDITIONS, RunErrors
-from scipy import stats
+from scipy import ndimage, stats
 
+from bids_sr.glm.activation_regions import fdr_region, sign_reliable_region
 from bids_sr.glm.design import build_design, contrast_vector
 from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_mean_noise
-from bids_sr.sr.prior_maps.posterior import N_SAMPLES, mean_error_sd
+from bids_sr.sr.prior_maps.posterior import N_SAMPLES, mean_error_sd, wrong_sign_probability
 
 FEW = 5.0  # degrees of freedom
 N_RESAMPLES = 2000
 SEED = 117
+PROBABILITIES = (0.02, 0.05, 0.1, 0.15, 0.2)  # limits of bins
 
 
 def measure_clusters(run: RunErrors) -> Iterator[dict[str, Any]]:
@@ -99,19 +102,94 @@ def find_dofs(stored: Stored, design: Any, series: Array, sizes: Any) -> dict[st
 
 
 def measure_signs(stored: Stored) -> Iterator[dict[str, Any]]:
-    """Yield voxels and wrong signs of each slice of the masks, by contrast and sign."""
+    """Yield voxels and wrong signs of each cluster of the masks, by contrast, sign and order.
+
+    `run` are masks of the whole run, with the measured effect of the same run as truth, and
+    `other blocks` masks of one half of the blocks, with the measured effect of the other half.
+    """
+    brain = stored.mask()
+    sbl, measured, acquired = (
+        stored.halves(name, (0.0,))[0.0] for name in ("sbl", "measured", "acquired")
+    )
     for contrast in stored.contrasts:
         ending = f"space-boldref_res-hr_label-{contrast}_desc-sblSignReliable_mask"
         if not stored.file(f"{ending}.nii.gz").exists():
             continue
-        mask = np.asarray(stored.image(ending).dataobj) > 0
-        effect, measured = (stored.map(contrast, "effect", name) for name in ("sbl", "measured"))
-        for sign, name in ((1, "increases"), (-1, "decreases")):
-            selected = mask & (sign * effect > 0)
-            wrong = selected & (sign * measured < 0)
-            for z in np.flatnonzero(selected.any(axis=(0, 1))):
-                counts = {"voxels": int(selected[..., z].sum()), "wrong": int(wrong[..., z].sum())}
-                yield {"contrast": contrast, "sign": name, "slice": int(z), **counts}
+        maps = {
+            stat: stored.map(contrast, stat, "sbl") for stat in ("effect", "variance", "t", "z")
+        }
+        error = np.square(stored.map(contrast, "sd", "sbl"))
+        true = stored.map(contrast, "effect", "measured")
+        yield from list_signs(maps, error, true, brain, {"contrast": contrast, "truth": "run"})
+        for half in (0, 1):
+            maps = {
+                stat: sbl.map(contrast, half, stat) for stat in ("effect", "variance", "t", "z")
+            }
+            error = stored.error_variance(acquired, contrast, half, 0.0)
+            true, _ = measured.other_half(contrast, half)
+            about = {"contrast": contrast, "truth": "other blocks"}
+            yield from list_signs(maps, error, true, brain, about)
+
+
+def list_signs(
+    maps: Mapping[str, Array],
+    error: Array,
+    true: Array,
+    brain: Array,
+    about: Mapping[str, str],
+) -> Iterator[dict[str, Any]]:
+    """Yield voxels, expected and actual wrong signs, by cluster of significant voxels.
+
+    `maps` are by statistic, and `error` is the variance of the reconstruction error (X, Y, Z).
+    """
+    effect, t = maps["effect"], maps["t"]
+    wrong_sign = np.where(brain, wrong_sign_probability(effect, maps["variance"] + error), 0)
+    active = fdr_region(maps["z"], brain)[0]
+    regions = {
+        "all": active,
+        "t": rank_by_t(t, wrong_sign, active),
+        "probability": sign_reliable_region(t, wrong_sign, active),
+    }
+    is_wrong = effect * true < 0
+    for sign, name in ((1, "increases"), (-1, "decreases")):
+        labels, count = ndimage.label(active & (sign * effect > 0), np.ones((3, 3, 3)))
+        bins = np.digitize(wrong_sign, PROBABILITIES)
+        for order, region in regions.items():
+            groups = [(order, region)]
+            if order == "all":
+                groups = [
+                    (f"bin {k}", region & (bins == k)) for k in range(len(PROBABILITIES) + 1)
+                ]
+            for title, selected in groups:
+                inside = labels * selected
+                sizes, wrong, expected = (
+                    np.bincount(inside.ravel(), weights, count + 1)[1:]
+                    for weights in (None, is_wrong.ravel(), wrong_sign.ravel())
+                )
+                for k in np.flatnonzero(sizes):
+                    yield {
+                        **about,
+                        "sign": name,
+                        "order": title,
+                        "voxels": int(sizes[k]),
+                        "wrong": int(wrong[k]),
+                        "expected": float(expected[k]),
+                    }
+
+
+def rank_by_t(t: Array, wrong_sign: Array, region: Array) -> Array:
+    """Return the voxels with the highest |t| whose mean probability of the wrong sign is ≤ .05.
+
+    This was the rule of versions before 0.3.
+    """
+    selected = np.zeros(region.shape, bool)
+    for tail_t in (t, -t):
+        voxels = np.flatnonzero(region & (tail_t > 0))
+        order = voxels[np.argsort(-tail_t.ravel()[voxels], kind="stable")]
+        means = np.cumsum(wrong_sign.ravel()[order]) / np.arange(1, len(order) + 1)
+        last = np.flatnonzero(means <= 0.05)
+        selected.ravel()[order[: last[-1] + 1 if len(last) else 0]] = True
+    return selected
 
 
 def measure(tested: Tested, data: Path, out: Path) -> None:
@@ -157,15 +235,36 @@ def summarize_clusters(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def summarize_signs(rows: pd.DataFrame, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the share of wrong signs, with the interval of resampled slices."""
-    slices = rows.groupby(["run", "slice"])[["voxels", "wrong"]].sum().to_numpy()
-    drawn = slices[rng.integers(len(slices), size=(N_RESAMPLES, len(slices)))].sum(axis=1)
+    """Return claimed and actual shares of wrong signs, with the interval of resampled clusters."""
+    clusters = rows[["voxels", "wrong", "expected"]].to_numpy()
+    drawn = clusters[rng.integers(len(clusters), size=(N_RESAMPLES, len(clusters)))].sum(axis=1)
     lower, upper = np.quantile(drawn[:, 1] / drawn[:, 0], (0.025, 0.975))
+    voxels, wrong, expected = clusters.sum(axis=0)
     return {
-        "voxels": int(slices[:, 0].sum()),
-        "wrong": float(slices[:, 1].sum() / slices[:, 0].sum()),
+        "voxels": int(voxels),
+        "claimed": float(expected / voxels),
+        "wrong": float(wrong / voxels),
         "interval": f"{lower:.3f} to {upper:.3f}",
     }
+
+
+def list_sign_rows(signs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the table of signs: by mask, by probability, and by contrast."""
+    rng = np.random.default_rng(SEED)
+    masks = signs[signs["order"].isin(["t", "probability"])]
+    by_probability = masks[(masks["order"] == "probability") & (masks["truth"] == "run")]
+    edges = [0, *PROBABILITIES, 0.5]
+    bins = signs[signs["order"].str.startswith("bin") & (signs["truth"] == "run")]
+    names = {
+        f"bin {k}": f"probability {edges[k]:g} to {edges[k + 1]:g}" for k in range(len(edges) - 1)
+    }
+    for of, rows, keys in (
+        ("masks", masks, ["truth", "person", "sign", "order"]),
+        ("significant voxels", bins.assign(order=bins["order"].map(names)), ["order"]),
+        ("masks by contrast", by_probability, ["person", "contrast"]),
+    ):
+        for key, group in rows.groupby(keys, sort=False):
+            yield rounded({"of": of, "rows": ", ".join(key)} | summarize_signs(group, rng))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -184,14 +283,15 @@ def main(arguments: Sequence[str]) -> int:
         "Coverage of 95 % intervals of clusters, by the measured other half of the blocks",
         [rounded({"run": run} | summarize_clusters(rows)) for run, rows in groups],
     )
-    signs = read_rows(people, out, "signs")
-    rng = np.random.default_rng(SEED)
     keep(
         "signs_in_masks",
-        "Wrong signs in the mask of sign reliable voxels, all contrasts together",
-        [
-            rounded({"person": person, "sign": sign} | summarize_signs(rows, rng))
-            for (person, sign), rows in signs.groupby(["person", "sign"], sort=False)
+        "Claimed and actual wrong signs in masks of sign reliable voxels",
+        list(list_sign_rows(read_rows(people, out, "signs"))),
+        remarks=[
+            "*t*: the order of versions before 0.3; *probability*: the order of the program."
+            " *run*: the measured effect of the same run; *other blocks*: mask of half of the"
+            " blocks, measured effect of the other half. The 95 % interval resamples clusters of"
+            " significant voxels of one sign."
         ],
     )
     return 0

@@ -50,7 +50,7 @@ make_series | Series
 | series: super-resolved series
 map_run | Maps
 | map_series: activation maps / measure_error: reconstruction error / measure_regions: regions
-| maps: maps of each series, / regions: table of regions
+| regions: table of regions
 evaluate_run | Evaluation
 | compare_halves: detail explained / compare_images: image quality /
 gather_self_tests: self-tests / raise_flags: flags / decide_verdict: verdict
@@ -58,7 +58,7 @@ gather_self_tests: self-tests / raise_flags: flags / decide_verdict: verdict
 report_run | Report
 | draw_motion: head motion / show_registration: registration / show_viewer: map viewer /
 draw_overview: overview / draw_evaluation: evaluation
-| draw_overview: report (HTML)
+| draw_overview: report (HTML), / maps: maps of each series
 """
 """Name, title, steps and outputs (stored artifacts, or steps that draw figures) of each stage."""
 INPUTS = {

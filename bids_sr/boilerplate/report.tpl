@@ -92,6 +92,18 @@
 {% endfor %}
 {% endif %}
 {% endfor %}
+{% if home %}
+{% call fold("", "Do not conclude", false) %}
+<ul>
+<li>that a single voxel is right because its contrast has a yes: it is about patterns of several voxels. Read signs of voxels in the mask, sizes in regions.</li>
+<li>that nothing is active outside the mask, or where the answer is no or not testable: these are answers on fine detail.</li>
+<li>that another contrast, run or participant is as accurate, or that detail is right because the test at half the resolution was passed: a compact patch that also fluctuates without the task passes it, and is wrong.</li>
+<li>that nothing changed because no change was found: read the interval and the smallest change that would have been found.</li>
+<li>that the largest effects are the most active tissue: they are often veins, millimeters away.</li>
+</ul>
+<p>Why, and with which numbers: <em>Limits</em> and <em>Reading the report</em> in the <a href="{{ home }}">manual</a>. Questions and errors: the issue tracker there; add <code>logs/latest</code>, never images.</p>
+{% endcall %}
+{% endif %}
 <footer>
 <p class="tools">
 {% for kind, count in notice_counts.items() if count %}

@@ -83,6 +83,7 @@ def run_participants(settings: Settings, plan: "Plan") -> "RunOutcome":
     with report_running("Writing the reports"):
         reports = _write_reports(settings, labels, digest, has_changed=has_changed)
     # written again, because runs may only contain zero-filled series
+    _describe_results(settings, plan)
     _describe_exported_series(settings, plan)
     return dataclasses.replace(outcome, reports=reports)
 

@@ -15,6 +15,8 @@ _CORRELATION_STATS = ("cc",)
 _MODEL_STATS = ("t", "effect", "variance")
 _MAP, _GROUP_LEVEL_STATS = ("t",), ("effect",)
 """Statistics of a map to look at, and those that the group level reads."""
+_STATS_BY_SERIES: Mapping[str, Sequence[str]] = {"bspline": ("t", "effect")}
+"""Statistics of the map to use if the detail may not be interpreted."""
 
 
 @frozen
@@ -56,7 +58,9 @@ class StoredMaps:
         """Return the outputs stored for every contrast of a series, by FWHM (mm).
 
         At the full level, everything is stored. At the standard level, these are t at the smallest
-        width, with effect and variance of the exported series, and the effect, which the group
+        width, with effect and variance of the exported series and the effect of B-spline
+        interpolation (without maps that the page does not name, see
+        `bids_sr.evaluation.steps.unused_maps`), and the effect, which the group
         level reads, at the smallest width above 0. Correlation, with the region of the first
         threshold, is stored if no linear model is mapped or if `correlation` is true. Requested
         widths get all these statistics, and requested thresholds get their regions, with the
@@ -76,7 +80,9 @@ class StoredMaps:
             )
             return dict.fromkeys(self.smoothing, everything)
         stores_correlation = has_correlation and (self.correlation or not has_model)
-        stats = _MODEL_STATS if series == self.primary else _MAP
+        stats = _STATS_BY_SERIES.get(series, _MAP)
+        if series == self.primary:
+            stats = _MODEL_STATS
         if self.requests_widths or self.requests_thresholds:
             # regions of all runs list the effects of the runs as sources
             stats = tuple(dict.fromkeys((*stats, *_GROUP_LEVEL_STATS)))

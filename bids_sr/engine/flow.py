@@ -91,10 +91,13 @@ class Flow(ExitStack, Caller):
         artifacts: Sequence[Handle],
         settings: Mapping[str, object],
         *,
-        facts: Handle | None,
+        facts: Mapping[str, Handle],
         references: Mapping[str, Handle],
     ) -> None:
         """Add the step that stores artifacts to the scope of the step that computes the last one.
+
+        A step that leaves out files is added to the current scope, because it waits for later
+        steps.
 
         Parameters
         ----------
@@ -102,8 +105,8 @@ class Flow(ExitStack, Caller):
             Artifacts to store.
         settings : Mapping[str, object]
             Settings of the storing step.
-        facts : Handle | None
-            Artifact with further metadata.
+        facts : Mapping[str, Handle]
+            Artifacts with further metadata, and with files to leave out, by parameter of the step.
         references : Mapping[str, Handle]
             Image with the grid of a stored image, by the label of its space, which may be "".
         """
@@ -112,13 +115,13 @@ class Flow(ExitStack, Caller):
         if store is None or not self.stored or source is None:
             return
         wires: dict[str, Handle | Sequence[Handle]] = {
-            "files": artifacts[0] if len(artifacts) == 1 else [*artifacts]
+            "files": artifacts[0] if len(artifacts) == 1 else [*artifacts],
+            **facts,
         }
-        if facts is not None:
-            wires["sidecar"] = facts
+        scope = self.scope if "left_out" in facts else source.scope
         node = Node(
             store,
-            source.scope,
+            scope,
             f"store_{artifacts[0].name}",
             settings,
             wires,
@@ -127,7 +130,7 @@ class Flow(ExitStack, Caller):
             ),
             references=dict(references),
         )
-        source.scope.nodes.append(node)
+        scope.nodes.append(node)
 
 
 def _make_handles(name: str, value: object, port: Port) -> Handles | None:

@@ -96,6 +96,7 @@ class Outputs:
         exported_as: Mapping[str, str] | None = None,
         exported_only: bool = False,
         among: Iterable[Mapping[str, str]] | None = None,
+        left_out: Facts | None = None,
         awaited: bool = False,
     ) -> None:
         """Store the output of a step.
@@ -122,6 +123,9 @@ class Outputs:
         among : Iterable[Mapping[str, str]] | None, optional
             Alternative sets of entities that select the files to store. If None, all files are
             stored.
+        left_out : Facts | None, optional
+            Sets of entities (value of the key `LEFT_OUT`) of files that are not stored, which are
+            only known after other steps have run.
         awaited : bool, default=False
             Whether the files are stored before steps that no awaited result depends on.
         """
@@ -137,6 +141,7 @@ class Outputs:
         handles = [item for item in artifacts if isinstance(item, Handle)]
         if flow is None or not handles:
             return
+        metadata: dict[str, object] = {"sidecar": facts, "left_out": left_out}
         flow.store(
             handles,
             {
@@ -153,7 +158,7 @@ class Outputs:
                 "exported_as": None if exported_as is None else dict(exported_as),
                 "awaited": awaited,
             },
-            facts=facts if isinstance(facts, Handle) else None,
+            facts={name: item for name, item in metadata.items() if isinstance(item, Handle)},
             references={
                 space: image
                 for space, image in self.references.items()

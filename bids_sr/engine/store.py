@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from bids_sr.engine.artifacts import Facts, File, read_entities
 from bids_sr.engine.step import HERE, Stage, step
@@ -23,6 +23,8 @@ from bids_sr.io.map_metadata import join_map_metadata
 from bids_sr.io.uris import template_uri
 
 RECORD = "written.json"
+LEFT_OUT = "LeftOut"
+"""Key of the sets of entities of files that are not stored, see `store`."""
 _NO_ENTRIES: Mapping[str, str] = {}
 # NIfTI codes of scanner coordinates and of coordinates of a template (MNI)
 _SCANNER_XFORM_CODE, _TEMPLATE_XFORM_CODE = 1, 4
@@ -58,6 +60,7 @@ def store(
     here: Path = HERE,
     files: Sequence[File] = (),
     sidecar: Facts | None = None,
+    left_out: Facts | None = None,
     *,
     output_dir: Path,
     entities: Mapping[str, str],
@@ -82,6 +85,7 @@ def store(
     `files` are empty if a step has no output. `entities` of the scope and `own_entities` of the
     artifact are long names to labels; if the latter are None, the file names contain them. `among`
     are alternative sets of entities that select the files to store. If None, all files are stored.
+    Files with any of the sets of entities `left_out` (key `LEFT_OUT`) are not stored.
 
     `references` are URIs of the image with the grid or frame of an image, by the entity ``space``,
     which may be "". `output_dtype` is the data type of stored series. `datasets` are
@@ -92,7 +96,10 @@ def store(
     """
     notes = {} if own_entities is not None else _read_notes(files)
     images: list[_StoredFile] = []
+    omitted = cast(Sequence[Mapping[str, str]], (left_out or {}).get(LEFT_OUT, ()))
     for source, file_entities in _select_files(files, own_entities, among):
+        if any(entity_set.items() <= file_entities.items() for entity_set in omitted):
+            continue
         name_entities = {**entities, **file_entities, "extension": _find_extension(source)}
         values = notes.get(source.name.partition(".")[0], {**own_sidecar, **(sidecar or {})})
         content = _make_sidecar(values, sources, references, name_entities) | dict(provenance)

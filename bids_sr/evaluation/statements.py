@@ -45,6 +45,8 @@ class Statement(StrEnum):
         "signs; right in every measured run of people, wrong if a compact patch also fluctuates"
         " without the task"
     )
+    SAFE_MASK = "significant with the error (FDR .05), no rate of wrong signs:"
+    UNSMOOTHED_MASK = "at most 5 % wrong signs expected; not a threshold of t:"
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
 

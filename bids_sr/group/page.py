@@ -70,6 +70,7 @@ def write_group_page(folder: Path, page: GroupPage) -> Path:
         title=f"bids-sr: {', '.join(subjects)}",
         sections=[section for section in sections if section.blocks or section.missing],
         neighbors=INDEX_LINK,
+        cautions=page.names.kind != "scans",
     )
     return target
 

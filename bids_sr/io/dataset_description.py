@@ -58,36 +58,52 @@ _README = """\
 | settings and warnings of each call | `logs/*/` |
 | methods text with citations | `CITATION.md` |
 
-If the report states that the detail of a contrast `NAME` may not be interpreted, or that `sbl` was
-not applied, use the t map of B-spline interpolation in `func/`
-(`*_contrast-NAME_stat-t_desc-bspline_statmap.nii.gz`), which has no added detail. If the detail
-may be interpreted, use these files of `sbl`. Maps with `Fwhm` (`desc-sblFwhm50`: smoothed with
-5 mm FWHM) are safe maps: read shapes, places and differences there, and use them at the group
-level, because wrong detail does little harm in them. Unsmoothed maps come first if the detail was
-measured; otherwise, their detail is wrong if a compact patch also fluctuates without the task.
-
-- `*_contrast-NAME_stat-effect_desc-sbl_statmap.nii.gz`: effect in percent of the mean brain signal
-  (`MeanSignal` in the sidecar: the mean of `desc-hmc_boldref` in the acquired brain mask);
-- `*_contrast-NAME_stat-sdTotal_desc-sbl_statmap.nii.gz`: its total SD, from noise and the error
-  of the added detail. The 95 % interval is effect ± 1.96 SD;
-- `*_label-NAME_desc-sblSignReliable_mask.nii.gz`: voxels to show. Increases and
-  decreases are selected such that at most 5 % of each are expected to have the wrong sign. The
-  sign is in the effect map;
-- `*_desc-regions_metrics.tsv`: mean effects of regions, clusters and atlas labels in percent, with
-  their 95 % intervals (Student's t with `noise_dof` and 64 degrees of freedom). `large_share` and
-  `dark_share` are the shares of voxels with effects above 5 % and of dark voxels. A vein is likely
-  from .5 of the first, or from .25 of each.
-
-Read signs of single voxels in the unsmoothed mask, and sizes from regions. The mask of a safe map
-is a false discovery rate, not a rate of wrong signs.
-
-{text}\
+{use}{text}\
 If a participant has no report, or a report that begins with *not finished*, processing of this
 participant was not finished. The maps of a series, such as `desc-sbl`, share the sidecar
 `*_desc-sbl_statmap.json`, which describes their statistics and contrasts. The field `Sources` in
 the JSON sidecar of a file lists its input files (`bids:raw:` is {name}). `.bidsignore` lists files
 that are not data, or are unknown to the BIDS validator.
 """
+# lines on files to use, each with the pattern of the files that it is about
+_USES = (
+    (
+        "*_stat-effect_desc-bspline_statmap.nii.gz",
+        """\
+- If the page sends you to the B-spline maps (no added detail):
+  `*_contrast-NAME_stat-effect_desc-bspline_statmap.nii.gz` and `stat-t`;
+""",
+    ),
+    (
+        "*_stat-sdTotal_desc-sbl_statmap.nii.gz",
+        """\
+- `*_contrast-NAME_stat-effect_desc-sbl_statmap.nii.gz`: effect, and `stat-sdTotal`: its total SD,
+  from noise and the error of the added detail. The 95 % interval is effect ± 1.96 SD;
+""",
+    ),
+    (
+        "*_desc-sblFwhm??SignReliable_mask.nii.gz",
+        """\
+- `desc-sblFwhm…`: smoothed safe map (FWHM in tenths of mm), for shapes, places, differences and
+  the group level: wrong detail does little harm in it. Its mask is a false discovery rate, no rate
+  of signs;
+""",
+    ),
+    (
+        "*_desc-sblSignReliable_mask.nii.gz",
+        """\
+- `*_label-NAME_desc-sblSignReliable_mask.nii.gz`: voxels to show of the unsmoothed map, of which
+  at most 5 % of the increases and of the decreases are expected to have the wrong sign;
+""",
+    ),
+    (
+        "*_desc-regions_metrics.tsv",
+        """\
+- `*_desc-regions_metrics.tsv`: mean effects of regions, clusters and atlas labels with their 95 %
+  intervals (Student's t with `noise_dof` and 64 degrees of freedom). Read sizes there.
+""",
+    ),
+)
 # row and paragraph on series for other programs
 _EXPORTED = (
     """\
@@ -137,17 +153,39 @@ def write_dataset(
     Sources, by their name in URIs. `version` is the version of bids-sr.
     """
     name = _read_name(bids_dir)
-    dataset_name = f"bids-sr: super-resolved BOLD and activation maps of {name}"
+    roots = sorted(output_dir.glob(str(dataset_root(Path(), "*"))))
+    applied = [
+        is_applied
+        for root in roots
+        for is_applied in read_applied(output_dir, root.name.removeprefix(f"{RESULTS}-")).values()
+    ]
+    kind = "super-resolved BOLD" if any(applied) or not applied else "zero-filled BOLD"
+    dataset_name = f"bids-sr: {kind} and activation maps of {name}"
     sources = {"raw": bids_dir, **(links or {})}
     atomic_files.write_json(
         output_dir / "dataset_description.json",
         _describe_dataset(output_dir, dataset_name, sources, version),
     )
-    is_exported = any(output_dir.glob(str(dataset_root(Path(), "*"))))
-    row, text = _EXPORTED if is_exported else ("", "")
-    _write_readme(output_dir, _README.format(about=dataset_name, name=name, row=row, text=text))
+    row, text = _EXPORTED if roots else ("", "")
+    use = _describe_use(output_dir)
+    readme_text = _README.format(about=dataset_name, name=name, row=row, text=text, use=use)
+    _write_readme(output_dir, readme_text)
     _write_changes(output_dir, version)
     write_bidsignore(output_dir)
+
+
+def _describe_use(output_dir: Path) -> str:
+    """Return paragraphs on the maps and tables to use that exist; "" if there are none."""
+    lines = [
+        line for pattern, line in _USES if next(output_dir.glob(f"sub-*/**/func/{pattern}"), None)
+    ]
+    if not lines:
+        return ""
+    return (
+        "The report states which maps to use for each contrast `NAME`. Effects are in percent of\n"
+        "the mean brain signal (`MeanSignal` in the sidecar). In `func/`:\n\n"
+        f"{''.join(lines)}\n"
+    )
 
 
 def write_series_dataset(

@@ -7,8 +7,10 @@ can contain it, and its correlation between runs was measured up to this width.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from bids_sr.io.arrays import Array
+if TYPE_CHECKING:
+    from bids_sr.io.arrays import Array
 
 SAFE_VOXELS = 5 / 6
 """Smoothing of the safe map (FWHM), in acquired in-plane voxels."""
@@ -26,7 +28,7 @@ def choose_widths(voxel_mm: float = 0.0) -> tuple[float, float]:
     return 0.0, max(_SAFE_MM, round(SAFE_VOXELS * voxel_mm, 1))
 
 
-def is_safe(fwhm_mm: float, zooms: Sequence[float] | Array) -> bool:
+def is_safe(fwhm_mm: float, zooms: "Sequence[float] | Array") -> bool:
     """Return whether the reconstruction error does not exceed the noise after smoothing.
 
     `zooms` is the voxel size of the acquired grid (mm). Widths are compared as in file names.

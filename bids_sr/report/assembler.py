@@ -12,6 +12,7 @@ import base64
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from importlib.metadata import metadata
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -21,6 +22,7 @@ from markupsafe import Markup
 
 from bids_sr.boilerplate import path as boilerplate_path
 from bids_sr.io import atomic_files
+from bids_sr.io.dataset_description import RESULTS
 from bids_sr.io.frozen import frozen
 from bids_sr.report.markup import environment
 from bids_sr.report.sections import (
@@ -33,6 +35,8 @@ from bids_sr.report.sections import (
 )
 from bids_sr.report.stored_figures import StoredFigure, read_figures
 
+_MAP_SECTIONS = ("participant", "overview")
+"""Sections of answers on the detail of maps."""
 _PAGE_FILES = ("report.css", "save.js", "report.js", "viewer.js")
 _URI_ESCAPES = {sign: f"%{ord(sign):02X}" for sign in "%#\"'<>&\\\n\r\t"}
 """Characters that must be escaped in the data URI of an SVG in an HTML attribute."""
@@ -179,6 +183,7 @@ def write_subject_page(
             title=f"bids-sr: {name}",
             sections=sections,
             neighbors={**other_pages, **neighbors},
+            cautions=any(section.name in _MAP_SECTIONS for section in sections),
             crashed=crashed,
             unfinished=stored_files is not None,
             notices=notices,
@@ -427,14 +432,16 @@ def write_page(
     title: str,
     sections: Sequence[Section],
     neighbors: Mapping[str, str] = MappingProxyType({}),
+    cautions: bool = False,
     crashed: bool = False,
     unfinished: bool = False,
     notices: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Render sections by the page template and write the page atomically.
 
-    All text except `Markup` is escaped. `neighbors` are file names by link text. Missing items of
-    an `unfinished` page are still computed.
+    All text except `Markup` is escaped. `neighbors` are file names by link text. With `cautions`,
+    the page lists what its maps do not show. Missing items of an `unfinished` page are still
+    computed.
     """
     css, *scripts = (boilerplate_path(name).read_text(encoding="utf-8") for name in _PAGE_FILES)
     script = "\n".join(scripts)
@@ -460,6 +467,7 @@ def write_page(
             crashed=crashed,
             unfinished=unfinished,
             notice_counts=notices,
+            home=metadata(RESULTS)["Home-page"] if cautions else "",
         )
     )
     atomic_files.write_text(target, page)

@@ -8,7 +8,12 @@ from bids_sr.engine.artifacts import File, Map, Rows, Table
 from bids_sr.engine.flow import add_methods_text, concatenate, describe_step, subworkflow
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
-from bids_sr.evaluation.steps import reconstruction_error, region_effects
+from bids_sr.evaluation.run_evidence import StoredEvidence
+from bids_sr.evaluation.steps import (
+    reconstruction_error,
+    region_effects,
+    unused_maps as unused_map_list,
+)
 from bids_sr.glm.steps import (
     activation,
     activation_texts,
@@ -23,6 +28,7 @@ from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.io.frozen import frozen
 from bids_sr.io.series import ACQUIRED, MEASURED
 from bids_sr.preproc.steps import bold_reference
+from bids_sr.sr.steps import training_texts
 from bids_sr.workflows.anatomy import Surfaces
 from bids_sr.workflows.make_series import RunSeries
 from bids_sr.workflows.model_run import ModeledRun
@@ -132,7 +138,6 @@ def _map_series(
     `mapped_by_name`: series that are already mapped.
     """
     plan = run.plan
-    stored_entities = list_stored_maps(computed_series.series_name, plan.stored, plan.contrasts)
     results = activation.map_series(
         computed_series,
         run.model.roi if computed_series.series_name == ACQUIRED else run.model.roi_hr,
@@ -145,10 +150,7 @@ def _map_series(
     if method is not None and method.has_prior and "glm" in plan.maps.kinds:
         acquired = mapped_by_name[ACQUIRED]
         mapped_series = _add_error_maps(run, mapped_series, acquired)
-    # the first page names the files of a series with error maps
-    is_awaited = mapped_series.error_maps is not None
-    outputs.store(_list_maps(mapped_series), among=stored_entities, awaited=is_awaited)
-    return _resample_maps(run, mapped_series, stored_entities, outputs)
+    return _resample_maps(run, mapped_series, outputs)
 
 
 def _add_error_maps(
@@ -160,7 +162,10 @@ def _add_error_maps(
     Returns the maps of the series, including error maps.
     """
     plan = run.plan
+    request = mapped_series.series.request
     assert mapped_series.series.model_file is not None
+    assert request is not None
+    assert request.method is not None
     name = mapped_series.series.series_name
     coverage_rows, half_resolution_maps = reconstruction_error.check_intervals(
         run.model.preproc,
@@ -174,11 +179,6 @@ def _add_error_maps(
         omp_nthreads=plan.inference.omp_nthreads,
         keeps_blocks=plan.is_in_contrast_over_runs,
     )
-    add_methods_text(Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT)
-    if plan.can_split:
-        add_methods_text(
-            Part.EVALUATION, reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
-        )
     error_maps, error_rows, error_powers = reconstruction_error.measure_error(
         mapped_series.maps,
         acquired.maps,
@@ -187,12 +187,23 @@ def _add_error_maps(
         coverage_rows,
         smoothing=plan.maps.smoothing,
     )
-    error_text = reconstruction_error.describe_error(name, at_rest=plan.at_rest)
-    add_methods_text(Part.MAPS, error_text)
-    selection_text = reconstruction_error.describe_voxel_selection(
-        plan.maps.smoothing, plan.bold.zooms
-    )
-    add_methods_text(Part.MAPS, selection_text)
+    texts = [
+        (Part.EVALUATION, reconstruction_error.INTERVAL_TEST_TEXT),
+        (Part.MAPS, reconstruction_error.describe_error(name, at_rest=plan.at_rest)),
+        (
+            Part.MAPS,
+            reconstruction_error.describe_voxel_selection(plan.maps.smoothing, plan.bold.zooms),
+        ),
+    ]
+    if plan.can_split:
+        tested_text = reconstruction_error.describe_tested_detail(at_rest=plan.at_rest)
+        texts.insert(1, (Part.EVALUATION, tested_text))
+    for part, text in texts:
+        describe_step(
+            part,
+            mapped_series.series.model_file,
+            partial(training_texts.describe_applied, text, request.method.name),
+        )
     return replace(
         mapped_series,
         error_maps=error_maps,
@@ -203,20 +214,14 @@ def _add_error_maps(
     )
 
 
-def _resample_maps(
-    run: ModeledRun,
-    mapped_series: MappedSeries,
-    stored: Sequence[Mapping[str, str]],
-    outputs: Outputs,
-) -> MappedSeries:
-    """Resample the maps of a series to the requested spaces and surfaces.
+def _resample_maps(run: ModeledRun, mapped_series: MappedSeries, outputs: Outputs) -> MappedSeries:
+    """Resample the maps of a series to the requested spaces and surfaces; store the latter.
 
-    `stored` are the entities of the maps to store, one
-    mapping per kind of map. Returns the maps of the series, including maps in other spaces and on
-    surfaces.
+    Returns the maps of the series, including maps in other spaces and on surfaces.
     """
     mask = mapped_series.series.mask
-    maps = _list_maps(mapped_series)
+    maps, plan = _list_maps(mapped_series), run.plan
+    stored = list_stored_maps(mapped_series.series.series_name, plan.stored, plan.contrasts)
     space_maps: list[Map] | None = None
     if run.model.grids:
         clipped_masks = run.fitted.clipped_masks
@@ -226,7 +231,6 @@ def _resample_maps(
             list(run.model.grids.values()),
             [] if clipped_masks is None else clipped_masks,
         )
-        outputs.store(space_maps, among=stored)
     surfaces: Sequence[Surfaces] = () if run.anat is None else run.anat.surfaces
     surface_maps: dict[str, list[Map]] = {}
     for output_surfaces in surfaces:
@@ -247,6 +251,33 @@ def _resample_maps(
             add_methods_text(Part.MAPS, steps_surfaces.describe_surface_maps(labels["space"]))
             outputs.store(surface_maps[output_surfaces.space.name], among=stored)
     return replace(mapped_series, space_maps=space_maps, surface_maps=surface_maps)
+
+
+def store_maps(plan: RunPlan, maps: MappedRun, evidence: StoredEvidence, outputs: Outputs) -> None:
+    """Store the maps of a run that the storage level includes and the page names.
+
+    The `evidence` decides which maps the page names. Maps of all runs together have the maps of
+    runs as sources, so that several runs keep all of them.
+    """
+    unused_maps = unused_map_list.list_unused_maps(
+        evidence,
+        primary=plan.primary,
+        contrasts=list(plan.contrasts),
+        minus_others=plan.minus_others,
+    )
+    stores_all = plan.n_runs > 1 or plan.stored.level == "full" or "glm" not in plan.maps.kinds
+    left_out = None if stores_all else unused_maps
+    for name, mapped_series in maps.series.items():
+        stored = list_stored_maps(name, plan.stored, plan.contrasts)
+        # the first page names files of these series
+        is_awaited = mapped_series.error_maps is not None or name == "bspline"
+        # nipype's workflow of a series must not wait for the evidence that follows from it
+        with subworkflow(f"{name}_storage", high_resolution=name != ACQUIRED):
+            outputs.store(
+                _list_maps(mapped_series), among=stored, left_out=left_out, awaited=is_awaited
+            )
+            if mapped_series.space_maps is not None:
+                outputs.store(mapped_series.space_maps, among=stored, left_out=left_out)
 
 
 def _list_maps(mapped_series: MappedSeries) -> list[Map]:

@@ -35,7 +35,7 @@ from bids_sr.survey.bids.inputs import BoldRun, Pair, Subject
 from bids_sr.survey.bids.precomputed import PrecomputedAnat, PrecomputedRun
 from bids_sr.workflows.evaluate_run import FirstVerdict, RunEvaluation
 from bids_sr.workflows.make_series import RunSeries
-from bids_sr.workflows.map_run import MappedRun, MappedSeries
+from bids_sr.workflows.map_run import MappedRun, MappedSeries, store_maps
 from bids_sr.workflows.model_run import ModeledRun
 from bids_sr.workflows.run_plan import RunPlan, SeriesCorrection
 
@@ -52,7 +52,9 @@ class ReportedRun(ModeledRun):
 
 
 def report_run(run: ReportedRun, outputs: Outputs) -> None:
-    """Draw all figures of a run."""
+    """Draw all figures of a run, and store the maps that its page names."""
+    first_verdict = run.evaluation.first_verdict or run.evaluation
+    store_maps(run.plan, run.maps, first_verdict.evidence, outputs)
     _draw_preprocessing(run, outputs)
     _draw_series(run, outputs)
     _draw_run_maps(run, outputs)

@@ -1,15 +1,16 @@
 """Map viewer of a run."""
 
 from collections import UserDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import File, Map, Volume
-from bids_sr.evaluation.run_evidence import StoredEvidence
+from bids_sr.evaluation.run_evidence import RunEvidence, StoredEvidence
 from bids_sr.io.arrays import Array
+from bids_sr.io.safe_width import is_safe
 from bids_sr.io.smoothing_words import smoothing_choice
 from bids_sr.report.figure_step import FigureContent, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
@@ -32,10 +33,11 @@ def show_viewer(
     entities: Mapping[str, str],
     stored: StoredMaps,
 ) -> FigureContent | None:
-    """Create the HTML viewer of all maps of a run.
+    """Create the HTML viewer of the maps of a run.
 
-    The viewer initially shows the best method of the evidence. MNI coordinates are only shown if
-    both transforms exist.
+    The viewer initially shows the best method of the evidence. Maps of methods that were not
+    applied, or whose detail may not be interpreted, are left out. MNI coordinates are only shown
+    if both transforms exist.
 
     `boldref2t1w_xfm` and `std2t1w_xfm` are transforms to the T1w image from the boldref and from
     the template. `series_names` are in display order. The `n_runs` runs of the participant share
@@ -52,7 +54,8 @@ def show_viewer(
     files: dict[str, str] = {}
     for contrast, fwhm_mm in _sort_contrasts(shown_maps, first_contrast):
         maps_by_series = shown_maps.stats[contrast, shown_maps.display.statistic, fwhm_mm]
-        sorted_names = run_maps_figures.sort_series(maps_by_series, series_names)
+        shown_names = _select_series(maps_by_series, evidence, contrast, fwhm_mm, images)
+        sorted_names = run_maps_figures.sort_series(shown_names, series_names)
         smoothing = smoothing_choice(
             fwhm_mm, run_maps_figures.find_input_smoothing(maps_by_series)
         )
@@ -86,6 +89,23 @@ class _LazyVolumes(UserDict[str, Any]):
     def __getitem__(self, key: str) -> Volume:
         volume: Volume = self.data[key].volume
         return volume
+
+
+def _select_series(
+    names: Collection[str],
+    evidence: RunEvidence,
+    contrast: str,
+    fwhm_mm: float,
+    images: SceneImages,
+) -> list[str]:
+    """Return the series without methods that were not applied, or must not be used."""
+    result = evidence.result.select(contrast)
+    is_opened = is_safe(fwhm_mm, images.boldref.zooms) and any(
+        item.active.opens_safe_map for item in result.contrasts
+    )
+    is_hidden = result.contrasts and result.shown is None and not is_opened
+    hidden = {*evidence.not_applied, *([result.method] if is_hidden else [])}
+    return [name for name in names if name not in hidden]
 
 
 def _sort_contrasts(shown_maps: ShownMaps, first_contrast: str) -> list[tuple[str, float]]:

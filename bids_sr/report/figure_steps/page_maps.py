@@ -168,35 +168,31 @@ class PageMaps:
         mask = self.shown_maps.regions.get((contrast, SIGN_RELIABLE, width), {}).get(series)
         if mask is not None:
             effect = self.shown_maps.stats[contrast, map_stat, width][series].volume.data
-            remark = self._describe_mask(
-                effect[mask.volume.data > 0.5],
-                series,
-                contrast,
-                in_percent=map_stat == "effect",
+            effects = effect[mask.volume.data > 0.5]
+            remark = _describe_mask(effects, in_percent=map_stat == "effect")
+            kind = (
+                Statement.SAFE_MASK
+                if is_safe(width, self.images.boldref.zooms)
+                else Statement.UNSMOOTHED_MASK
             )
-            yield UseRow("Mask", file=self._locate(mask), remark=remark)
-
-    def _describe_mask(
-        self, effects: Array, series: str, contrast: str, *, in_percent: bool
-    ) -> str:
-        """Return the number of voxels of a mask with the size of their effects."""
-        remark = f"{len(effects):,} voxels"
-        if in_percent and effects.size:
-            sizes = np.abs(effects)
-            median, p95 = (number(size, ".1f") for size in np.percentile(sizes, (50, 95)))
-            remark += (
-                f" ({np.count_nonzero(effects < 0):,} decreases), effects: median {median}, 95th"
-                f" percentile {p95} %"
-            )
-        counts = count_error_voxels(self.rows, series, contrast)
-        if counts is not None and not math.isnan(counts.large_share):
-            remark += f", acquired above {LARGE_PERCENT:g} %: {number(counts.large_share, '.0%')}"
-        return remark
+            yield UseRow("Mask", file=self._locate(mask), remark=f"{kind} {remark}")
 
     def _locate(self, item: Derivative) -> str:
         """Return the path of a stored map or region, relative to the page."""
         placed_item = replace(item, entities={**item.entities, "space": self.space})
         return run_maps_figures.stored_path(placed_item, self.entities)
+
+
+def _describe_mask(effects: Array, *, in_percent: bool) -> str:
+    """Return the number of voxels of a mask with the size of their effects."""
+    if not in_percent or not effects.size:
+        return f"{len(effects):,} voxels"
+    sizes = np.abs(effects)
+    median, p95 = (number(size, ".1f") for size in np.percentile(sizes, (50, 95)))
+    return (
+        f"{len(effects):,} voxels ({np.count_nonzero(effects < 0):,} decreases), effects: median"
+        f" {median}, 95th percentile {p95} %"
+    )
 
 
 def _select(result: RunResult, contrast: str) -> RunResult:

@@ -33,7 +33,7 @@ _LARGEST_THRESHOLDS = {"t": 12.0, "cc": 1.0, "effect": 1.0}
 # number of decimals of values and of the threshold, by statistic; the step of the slider is one
 # unit of the last decimal
 _N_DECIMALS = {"t": 1, "cc": 2}
-MAX_BYTES, PAGE_BYTES = 2_600_000, 5_200_000
+MAX_BYTES, PAGE_BYTES = 2_000_000, 5_200_000
 """Bytes of base64: limits for the maps of one run, and of all runs on a page. The first contrasts
 and smoothing widths are included, and the names of the others are listed. The rest of a page of
 8 MB is for figures.

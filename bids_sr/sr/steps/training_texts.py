@@ -182,6 +182,20 @@ def describe_variance(
     return " ".join(sentences) + describe_changes(training) + "\n"
 
 
+def describe_applied(
+    text: str, method: str, folders: Sequence[Path] = (), unfinished: int = 0
+) -> str:
+    """Return methods text of a method that was applied to a run; "" if it was applied to none.
+
+    `folders` are folders of finished steps, with model cards unless the model was given, and
+    `unfinished` is the number of other steps.
+    """
+    made = [folder for folder in folders if weights_path(folder, method).exists()]
+    cards, _ = read_cards(method, made)
+    is_applied = unfinished or not cards or any(was_applied(card.json) for card in cards)
+    return text if is_applied else ""
+
+
 def read_cards(
     method: str, folders: Sequence[Path]
 ) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:

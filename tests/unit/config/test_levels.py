@@ -45,7 +45,8 @@ def test_the_standard_level_stores_maps_of_the_report_and_the_group_level() -> N
 
 
 def test_of_other_series_the_standard_level_stores_one_statistic_per_width() -> None:
-    for series in ("acquired", "bspline", "srgan", "measured"):
+    assert _stored(series="bspline")[0.0] == (("t", "effect"), ())
+    for series in ("acquired", "srgan", "measured"):
         assert _stored(series=series) == {0.0: (("t",), ()), 5.0: (("effect",), ())}
         assert _stored(series=series, smoothing=(0.0, 4.0)) == {
             0.0: (("t", "effect"), ()),

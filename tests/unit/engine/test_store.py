@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.engine.store import derivative_path, store
+from bids_sr.engine.store import LEFT_OUT, derivative_path, store
 from bids_sr.io.map_metadata import select_map_metadata
 
 COMMON = {"subject": "01", "task": "tap", "run": "1", "datatype": "func"}
@@ -317,3 +317,22 @@ def test_regions_by_a_threshold_share_a_sidecar_and_other_masks_do_not(tmp_path:
         f"{stem}_label-little_desc-tool_mask.json",
         f"{stem}_label-thumb_desc-tool_mask.json",
     ]
+
+
+def test_files_with_entities_that_are_left_out_are_not_stored(tmp_path):
+    files = []
+    for stat in ("t", "effect"):
+        for contrast in ("hand", "foot"):
+            files.append(tmp_path / f"contrast-{contrast}_stat-{stat}_desc-bspline_statmap.nii.gz")
+            _series(files[-1])
+    node = tmp_path / "node"
+    node.mkdir()
+    stored = store(
+        node,
+        files,
+        left_out={LEFT_OUT: [{"stat": "effect", "contrast": "hand"}, {"desc": "sbl"}]},
+        output_dir=tmp_path / "out",
+        entities=COMMON,
+    )
+    labels = [path.name.split("contrast-")[1].split("_desc")[0] for path in stored]
+    assert labels == ["hand_stat-t", "foot_stat-t", "foot_stat-effect"]

@@ -115,6 +115,34 @@ def test_name_and_readme_state_runs_to_which_the_method_was_not_applied(raw, tmp
         assert "super-resolved" not in text
 
 
+def test_the_readme_names_files_that_exist_and_the_name_what_was_made(raw, tmp_path):
+    out = tmp_path / "out"
+
+    def write(*endings: str) -> tuple[str, str]:
+        for ending in endings:
+            path = out / f"sub-01/func/sub-01_task-tap_{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        write_dataset(out, bids_dir=raw, version="1.0")
+        return str(description_of(out)["Name"]), (out / "README.md").read_text()
+
+    name, readme = write()
+    assert "super-resolved BOLD" in name
+    assert "`func/`:" not in readme
+    sidecar = dataset_root(out, "sbl") / "sub-01/func/sub-01_task-tap_desc-preproc_bold.json"
+    sidecar.parent.mkdir(parents=True)
+    sidecar.write_text(json.dumps({"Applied": False}))
+    name, readme = write("contrast-all_stat-effect_desc-bspline_statmap.nii.gz")
+    assert "zero-filled BOLD" in name
+    assert "super-resolved" not in readme
+    assert ("desc-bspline" in readme, "sdTotal" in readme) == (True, False)
+    _, readme = write("contrast-all_stat-sdTotal_desc-sbl_statmap.nii.gz")
+    assert "sdTotal" in readme
+    assert "Reliable" not in readme
+    _, readme = write("label-all_desc-sblSignReliable_mask.nii.gz")
+    assert "sblSignReliable" in readme
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [

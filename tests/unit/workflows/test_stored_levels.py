@@ -24,7 +24,9 @@ def _stored(graph: Graph) -> dict[str, Node]:
         node for node in graph.nodes if node.step is store and graph.settings[node]["in_output"]
     )
     return {
-        f"{node.scope.path}.{node.name.removeprefix('store_')}".partition("_tap_wf.")[2]
+        f"{node.scope.path.removesuffix('_storage')}.{node.name.removeprefix('store_')}".partition(
+            "_tap_wf."
+        )[2]
         or str(node): node
         for node in stores
     }

@@ -270,6 +270,8 @@ def test_the_viewer_starts_with_method_and_contrast_of_the_verdict(best, judged,
         band="beyond",
         reference="measured",
         value=0.2,
+        lower=0.1,
+        upper=0.3,
         contrast=judged,
     )
     methods = [best] if best else []
