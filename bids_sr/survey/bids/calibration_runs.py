@@ -26,7 +26,15 @@ from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.bids.pairs import SIZE_TOLERANCE
 from bids_sr.survey.bids.related_runs import find_calibration_mismatch, read_run
-from bids_sr.survey.notices import Choice, InputError, attribute, note, option_problem, problem
+from bids_sr.survey.notices import (
+    Choice,
+    InputError,
+    attempt,
+    attribute,
+    note,
+    option_problem,
+    problem,
+)
 
 _SHORT_VOLUMES = 40  # a high-resolution run with fewer volumes only serves as calibration run
 
@@ -110,14 +118,10 @@ def assign_calibration_runs(
             notices.append(note(run.bold, reason))
         elif can_calibrate:
             others = [other for other in possible_runs if other is not run]
-            try:
-                choice = choose_calibration(run, others, find_factor(run), settings)
-                chosen, of_run = choice.value, choice.notices
-            except InputError as error:
-                chosen, of_run = None, error.problems
-            notices += attribute(of_run, *run.owner)
-            if chosen is not None:
-                calibrations[run.bold] = chosen
+            choice = attempt(None, choose_calibration, run, others, find_factor(run), settings)
+            notices += attribute(choice.notices, *run.owner)
+            if choice.value is not None:
+                calibrations[run.bold] = choice.value
     return Choice(value=Roles(calibrations, frozenset(skipped)), notices=tuple(notices))
 
 

@@ -51,10 +51,9 @@ from bids_sr.survey.bids.precomputed import (
     PrecomputedRun,
 )
 from bids_sr.survey.bids.precomputed_checks import (
-    ConfoundsTable,
+    count_dummies,
     judge_grid,
     judge_transforms,
-    read_confounds,
 )
 from bids_sr.survey.notices import Choice, InputError, input_error, judge, note, problem
 
@@ -422,11 +421,11 @@ class RunFiles:
         return self.registration if self.registered_t1w == self.t1w else None
 
     @cached_property
-    def table(self) -> ConfoundsTable | None:
-        """Facts of the confounds table; raises `InputError` if it is unusable."""
+    def n_dummy(self) -> int | None:
+        """Number of non-steady-state volumes; raises `InputError` if the table is unusable."""
         if self.confounds is None:
             return None
-        return read_confounds(self.confounds, self.run.n_volumes)
+        return count_dummies(self.confounds, self.run.n_volumes)
 
     @cached_property
     def field_files(self) -> tuple[str, Path, Path] | None:
@@ -467,9 +466,9 @@ class RunFiles:
 
     def select(self) -> PrecomputedRun:
         """Return the derivatives that processing uses, without unusable ones."""
-        table, field = None, None
+        n_dummy, field = None, None
         with suppress(InputError):
-            table = self.table
+            n_dummy = self.n_dummy
         with suppress(InputError):
             field = self._select_field()
         return PrecomputedRun(
@@ -478,7 +477,7 @@ class RunFiles:
             mask=self.mask,
             coreg=self.coreg,
             confounds=self.confounds,
-            n_dummy=None if table is None else table.n_dummy,
+            n_dummy=n_dummy,
             field=field,
         )
 
@@ -614,8 +613,8 @@ def _judge_registration(files: RunFiles) -> Iterator[Notice]:
         )
 
 
-def _note_missing_sidecar(files: RunFiles) -> Iterator[Notice]:
-    """Report a confounds table without sidecar."""
+def _judge_confounds(files: RunFiles) -> Iterator[Notice]:
+    """Report a confounds table without sidecar; raise `InputError` if it is unusable."""
     confounds = files.confounds
     if confounds is not None and not (
         missing_content_reason(confounds) or confounds.with_suffix(".json").exists()
@@ -625,6 +624,7 @@ def _note_missing_sidecar(files: RunFiles) -> Iterator[Notice]:
             "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
             " and the first components are used. Copy the sidecar as well.",
         )
+    _ = files.n_dummy  # raises the error of an unusable table
 
 
 def _note_missing_outputs(files: RunFiles) -> Iterator[Notice]:
@@ -646,16 +646,6 @@ def _note_missing_outputs(files: RunFiles) -> Iterator[Notice]:
             f"the {files.origin.text} output does not include head-motion transforms"
             f" ({_OPTIONS[_MOTION]}). The transforms are recomputed from the six motion parameters"
             " in the confounds file.",
-        )
-
-
-def _note_column_names(files: RunFiles) -> Iterator[Notice]:
-    """Report the column names of old versions."""
-    if files.confounds is not None and files.table is not None and files.table.is_renamed:
-        yield note(
-            files.confounds,
-            "the columns have their names from fMRIPrep 1.0 and 1.1. X, Y, Z, RotX, RotY and RotZ"
-            " are used as trans_x, trans_y, trans_z, rot_x, rot_y and rot_z.",
         )
 
 
@@ -714,9 +704,8 @@ RUN_FILE_RULES = (
     _judge_motion,
     _judge_images,
     _judge_registration,
-    _note_missing_sidecar,
+    _judge_confounds,
     _note_missing_outputs,
-    _note_column_names,
     _judge_field,
 )
 """Rules on the derivatives of a run."""

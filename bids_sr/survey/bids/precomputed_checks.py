@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -102,21 +101,11 @@ def _find_transform_fault(path: Path, count: int) -> str:
     return ""
 
 
-class ConfoundsTable(NamedTuple):
-    """Facts of a confounds table.
+def count_dummies(path: Path, n_volumes: int) -> int:
+    """Return the number of initial volumes that a confounds table marks as non-steady-state.
 
-    `n_dummy` is the number of initial volumes marked as non-steady-state. `is_renamed` states
-    whether columns have their names from fMRIPrep 1.0 and 1.1.
-    """
-
-    n_dummy: int
-    is_renamed: bool
-
-
-def read_confounds(path: Path, n_volumes: int) -> ConfoundsTable:
-    """Read a confounds table with one row per volume and the six motion parameters.
-
-    Raises `InputError` if the table is unreadable or incomplete.
+    Raises `InputError` if the table is unreadable, or does not have one row per volume and the six
+    motion parameters.
     """
     require_content(path)
     require_content(path.with_suffix(".json"))  # contains the mask of each aCompCor component
@@ -137,8 +126,7 @@ def read_confounds(path: Path, n_volumes: int) -> ConfoundsTable:
     is_outlier = [
         any(row[column] not in ("0", "0.0") for column in outlier_columns) for row in rows
     ]
-    n_dummy = is_outlier.index(False) if False in is_outlier else len(is_outlier)
-    return ConfoundsTable(n_dummy, is_renamed=bool(renamed_columns))
+    return is_outlier.index(False) if False in is_outlier else len(is_outlier)
 
 
 def _find_table_fault(

@@ -94,20 +94,6 @@ def _note_recipe(settings: Settings) -> Iterator[Notice]:
             yield note(f"--sr-method {name} --recipe paper", text)
 
 
-def _note_vgg19(settings: Settings) -> Iterator[Notice]:
-    """Report the VGG-19 weights that training uses."""
-    superres = settings.superres
-    if superres.model_source == "reuse":
-        return
-    for name in superres.learned:
-        weights = find_vgg_weights(superres, name)
-        if weights is not None and find_pretrained(superres, name) is None:
-            yield note(
-                f"--sr-method {name} --recipe {superres.recipe}",
-                f"VGG-19 weights are loaded from {weights}.",
-            )
-
-
 def note_missing_features(settings: Settings) -> Iterator[Notice]:
     """Report methods whose training loss lacks VGG-19 features because the weights are missing.
 
@@ -140,4 +126,4 @@ def _note_excess_processes(settings: Settings) -> Iterator[Notice]:
 
 
 OPTION_RULES = (_judge_weights, _judge_reused_models, _require_slurm_commands)
-RUN_OPTION_RULES = (_note_recipe, _note_vgg19, note_missing_features, _note_excess_processes)
+RUN_OPTION_RULES = (_note_recipe, note_missing_features, _note_excess_processes)
