@@ -70,6 +70,29 @@
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     return canvas;
   };
+  // The edges of the voxels of a mask in one plane.
+  const outline = (context, mask, [right, up, cut], at, [left, top, full, tall], ratio) => {
+    const [wide, high] = [mask.size[right], mask.size[up]];
+    const steps = [1, mask.size[0], mask.size[0] * mask.size[1]];
+    const start = steps[cut] * voxel(mask, at)[cut];
+    const inside = (i, j) => i >= 0 && j >= 0 && i < wide && j < high && mask.data[start + steps[right] * i + steps[up] * j] > 0;
+    const [w, h] = [full / wide, tall / high];
+    context.strokeStyle = "#fff";
+    context.lineWidth = ratio;
+    context.beginPath();
+    for (let j = 0; j < high; j += 1) {
+      for (let i = 0; i < wide; i += 1) {
+        if (!inside(i, j)) continue;
+        const [x, y] = [left + w * i, top + tall - h * (j + 1)];
+        for (const [di, dj, ...line] of [[-1, 0, 0, 0, 0, 1], [1, 0, 1, 0, 1, 1], [0, 1, 0, 0, 1, 0], [0, -1, 0, 1, 1, 1]]) {
+          if (inside(i + di, j + dj)) continue;
+          context.moveTo(x + w * line[0], y + h * line[1]);
+          context.lineTo(x + w * line[2], y + h * line[3]);
+        }
+      }
+    }
+    context.stroke();
+  };
   const ramp = (colors) => {
     const parts = colors.map((c) => [1, 3, 5].map((k) => parseInt(c.slice(k, k + 2), 16)));
     return (share) => {
@@ -122,9 +145,9 @@
       const next = { ...this.state, ...change };
       if (next.series !== this.state.series) this.before = this.state.series;
       this.state = next;
-      const map = await this.volume(next);
+      const [map, mask] = await Promise.all([this.volume(next), this.volume({ ...next, series: "mask" })]);
       if (this.state !== next) return; // another choice came in between
-      this.map = map;
+      Object.assign(this, { map, mask });
       this.draw();
     }
 
@@ -178,6 +201,7 @@
         const layers = [[this.below, gray], ...(this.map ? [[this.map, over]] : [])];
         const corner = [left - x0 * full, top - (1 - y1) * tall, full, tall];
         for (const [volume, paint] of layers) context.drawImage(sliced(volume, plane, this.at, paint), ...corner);
+        if (this.mask) outline(context, this.mask, plane, this.at, corner, ratio);
         const [x, y] = [corner[0] + this.at[plane[0]] * full, corner[1] + (1 - this.at[plane[1]]) * tall];
         context.strokeStyle = "#35e0ff";
         context.lineWidth = ratio;

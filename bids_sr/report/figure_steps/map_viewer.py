@@ -9,6 +9,7 @@ from typing import Any
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import File, Map, Volume
 from bids_sr.evaluation.run_evidence import RunEvidence, StoredEvidence
+from bids_sr.glm.activation_regions import SIGN_RELIABLE
 from bids_sr.io.arrays import Array
 from bids_sr.io.safe_width import is_safe
 from bids_sr.io.smoothing_words import smoothing_choice
@@ -51,6 +52,7 @@ def show_viewer(
     shown_maps = run_maps_figures.sort_maps(maps)
     first_contrast = shown_maps.choose_contrast(evidence.shown_contrast)
     viewer_maps: dict[tuple[str, str], _LazyVolumes] = {}
+    masks: dict[tuple[str, str], Volume] = {}
     files: dict[str, str] = {}
     for contrast, fwhm_mm in _sort_contrasts(shown_maps, first_contrast):
         maps_by_series = shown_maps.stats[contrast, shown_maps.display.statistic, fwhm_mm]
@@ -62,6 +64,9 @@ def show_viewer(
         viewer_maps[contrast, smoothing] = _LazyVolumes(
             {name: maps_by_series[name] for name in sorted_names}
         )
+        regions = shown_maps.regions.get((contrast, SIGN_RELIABLE, fwhm_mm), {})
+        if evidence.result.method in sorted_names and evidence.result.method in regions:
+            masks[contrast, smoothing] = regions[evidence.result.method].volume
         for name in sorted_names:
             if stored.includes(name, contrast, fwhm_mm, shown_maps.display.statistic):
                 path = run_maps_figures.stored_path(maps_by_series[name], entities)
@@ -74,6 +79,7 @@ def show_viewer(
         images.scene().background,
         images.bold_mask_hr,
         display=shown_maps.display,
+        masks=masks,
         files=files,
         first_series=evidence.best,
         max_bytes=bytes_per_run(n_runs),

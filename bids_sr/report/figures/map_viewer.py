@@ -9,7 +9,7 @@ import base64
 import gzip
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -72,6 +72,7 @@ def viewer_html(
     mask: Volume,
     *,
     display: Display = T_DISPLAY,
+    masks: Mapping[tuple[str, str], Volume] = MappingProxyType({}),
     files: Mapping[str, str] = MappingProxyType({}),
     first_series: str = "",
     max_bytes: int = MAX_BYTES,
@@ -81,9 +82,10 @@ def viewer_html(
     """Return the map viewer of a run as an HTML fragment; empty if there are no maps.
 
     The maps are by contrast and smoothing, for each series in display order; background and brain
-    mask are on one grid. `files` are paths of the complete maps relative to the page, by
-    `map_key`. `first_series` is shown first, at the peak of the first map. `max_bytes` limits the
-    maps in bytes of base64, but the first contrast and smoothing are always included.
+    mask are on one grid. `masks` are outlined, by contrast and smoothing. `files` are paths of the
+    complete maps relative to the page, by `map_key`. `first_series` is shown first, at the peak of
+    the first map. `max_bytes` limits the maps in bytes of base64, but the first contrast and
+    smoothing are always included.
 
     `mni` are the MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the
     background's field of view. `definitions` are labels and descriptions of the series, and
@@ -125,7 +127,7 @@ def viewer_html(
         },
         "at": [round((index + 0.5) / size, 5) for index, size in zip(peak, shape, strict=True)],
         "box": [[round(float(end), 4) for end in side] for side in box.T],
-        "maps": volumes,
+        "maps": volumes | _encode_masks(masks, limits),
         "files": {key: file for key, file in files.items() if key in volumes},
         "background": _encode_background(background, mask),
     }
@@ -140,6 +142,7 @@ def viewer_html(
         omitted_names,
         bool(content["files"]),
         definitions,
+        bool(masks),
     )
 
 
@@ -185,6 +188,17 @@ def _encode_maps(
         volumes |= encoded_maps
         limits[contrast, smoothing] = round(limit, 3)
     return volumes, limits, omitted_names
+
+
+def _encode_masks(
+    masks: Mapping[tuple[str, str], Volume], shown: Collection[tuple[str, str]]
+) -> dict[str, str]:
+    """Encode the masks of shown maps by `map_key`, as a series ``mask``."""
+    return {
+        map_key(*key, "mask"): encode_image(mask, slope=1.0)
+        for key, mask in masks.items()
+        if key in shown
+    }
 
 
 def _choose_step(largest: float, threshold: float) -> float:

@@ -102,7 +102,10 @@ def make_viewer() -> Markup:
     files = {"all|none|acquired": "sub-01/func/all_acquired.nii.gz"}
     mni = np.add(make_mni_nodes((20, 24, 8), FINE), [10, 0, -5])
     brain = background.like(np.ones((20, 24, 8)))
-    return viewer_html(maps, background, brain, files=files, mni=mni)
+    mask = background.like(np.zeros((20, 24, 8)))
+    mask.data[5:9, 6:10, 2] = 1
+    masks = {("faces", "none"): mask}
+    return viewer_html(maps, background, brain, masks=masks, files=files, mni=mni)
 
 
 def make_clusters() -> Markup:
@@ -308,6 +311,27 @@ def test_click_keys_wheel_and_peaks_move_the_crosshair(tab):
         "[data-viewer][data-series=sbl][data-contrast=faces][data-smoothing='5 mm']"
     )
     assert read_position(tab) == [12, 24, 9]
+
+
+def test_the_mask_of_a_contrast_is_outlined(tab):
+    """White pixels, which neither the background nor the maps have, appear with the mask."""
+    count = """() => {
+      const canvas = document.querySelector("[data-viewer] canvas");
+      const [width, height] = [canvas.width * 0.4, canvas.height];
+      const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+      let n = 0;
+      for (let k = 0; k < data.length; k += 4) {
+        n += Math.min(data[k], data[k + 1], data[k + 2]) > 250;
+      }
+      return n;
+    }"""
+    tab.locator("[data-viewer] canvas").focus()
+    while read_position(tab)[2] > 6:
+        tab.keyboard.press("PageDown")
+    without = tab.evaluate(count)
+    tab.locator("[data-viewer] select").first.select_option("faces")
+    tab.wait_for_selector("[data-viewer][data-contrast=faces]")
+    assert tab.evaluate(count) > without + 50
 
 
 def test_series_contrast_smoothing_and_threshold_are_switched_in_place(tab):
