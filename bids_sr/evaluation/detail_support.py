@@ -24,6 +24,10 @@ mm and Gaussian foci of 5 mm FWHM at the same places have equal values in all ot
 in one of them the added detail is right, and in the other wrong (6 mm acquired). The detail of
 compact activity is therefore *not testable*, even if it is right.
 
+Compact patches in places that also fluctuate without the task meet all conditions, and their
+detail is wrong. Their values are those of right draws (`benchmarks/FINDINGS.md`), so that no
+condition can reject them. Tested detail is therefore first read in the safe map.
+
 The detail is *not supported* if the data are evidence against it: the upper limit of one of the
 first two conditions is below `_MAX_ABSENT` or `MIN_FINENESS`. It is *not testable* if the data do
 not suffice to decide, or if the run is smooth.
