@@ -253,7 +253,14 @@ def numbers() -> dict[str, str]:
         "tested_within": str(sum(row["within .10"] for row in tested)),
         "tested_bias": ", ".join(short(row["mean difference"]) for row in tested),
         "tested_useful": tested[0]["measured above 0 and recovered"],
-        "signs_in_masks": percents(row["wrong"] for row in rows("signs_in_masks")),
+        **{
+            name: percents(
+                row["wrong"]
+                for row in rows("signs_in_masks")
+                if row["rows"].startswith(f"{truth},") and row["rows"].endswith("probability")
+            )
+            for name, truth in (("signs_in_masks", "run"), ("signs_by_blocks", "other blocks"))
+        },
         "safe_wrong": f"{safe['wrong']} of {safe['recovered']}",
         "safe_harm": f"{safe['below -.02']} of {safe['recovered']}",
         "safe_worst": short(safe["worst"]),
