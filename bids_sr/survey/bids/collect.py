@@ -318,26 +318,27 @@ def _read_run(index: Index, files: Sequence[Path], settings: Settings) -> Choice
     `InputError` if the run cannot be processed.
     """
     run = read_run(files[0], index.read_metadata(files[0]))
-    notices = [
-        *headers.note_header(run.header),
-        *slice_axis.note_axis_order(run.header),
-        *timing.note_header_time(run.header, run.tr),
-    ]
+    echoes = read_echoes(index, files) if len(files) > 1 else ()
     events = _find_events(index, files, settings)
-    if events is not None:
-        sidecar = index.read_events_sidecar(events)
-        run = replace(run, events=events, events_sidecar=sidecar)
-    if len(files) > 1:
-        echoes = read_echoes(index, files)
-        for echo in echoes:
-            notices += headers.note_header(echo.header)
-        notices += judge_echoes(echoes)
-        run = replace(run, echoes=tuple((echo.path, echo.te_ms) for echo in echoes))
+    times: Choice[tuple[float, ...] | None] = Choice(value=None)
     if "slicetiming" not in settings.preprocessing.ignore:
         times = timing.choose_slice_times(run.header, run.sidecar, run.tr)
-        notices += times.notices
-        run = replace(run, slice_timing=times.value)
-    return Choice(value=run, notices=tuple(notices))
+    return Choice(
+        value=replace(
+            run,
+            events=events,
+            events_sidecar={} if events is None else index.read_events_sidecar(events),
+            echoes=tuple((echo.path, echo.te_ms) for echo in echoes),
+            slice_timing=times.value,
+        ),
+        notices=(
+            *headers.note_header(run.header),
+            *slice_axis.note_axis_order(run.header),
+            *timing.note_header_time(run.header, run.tr),
+            *judge_echoes(echoes),
+            *times.notices,
+        ),
+    )
 
 
 def _add_related(

@@ -74,10 +74,13 @@ def read_echoes(index: Index, paths: Sequence[Path]) -> tuple[Echo, ...]:
 def judge_echoes(echoes: Sequence[Echo]) -> Iterator[Notice]:
     """Yield why echoes cannot be combined, and notes on how they are combined.
 
-    `echoes` are in ascending order of echo time.
+    `echoes` are in ascending order of echo time; empty for a run with a single echo.
     """
+    if not echoes:
+        return
     first = echoes[0]
     for echo in echoes[1:]:
+        yield from headers.note_header(echo.header)
         for reason, fix in _list_differences(echo, first):
             yield problem(
                 echo.path,
