@@ -111,7 +111,6 @@ def open_dataset(settings: Settings) -> Choice[DataSet]:
                 bids_dir, existing_labels, selection
             ),
             *denied.values(),
-            *filter_file.warn_of_unused_kinds(selection.bids_filter_file),
             *note_unusable_patterns(bids_dir),
         ),
     )

@@ -1,14 +1,12 @@
 """Filter files in the format of fMRIPrep (``--bids-filter-file``)."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.io.atomic_files import read_text
 from bids_sr.io.json_values import parse_json
-from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.layout import KINDS
-from bids_sr.survey.notices import input_error, warning
+from bids_sr.survey.notices import input_error
 
 _SAFE_VALUE = re.compile(r"[0-9A-Za-z.+]+")
 # value in a filter → member of pybids' ``Query``; null becomes NONE
@@ -41,16 +39,6 @@ def read_filters(path: Path | None) -> dict[str, dict[str, object]]:
             raise input_error(path, f"{kind!r} is not an image type used by bids-sr", fix)
         filters[kind] = {entity: _convert_value(path, value) for entity, value in query.items()}
     return filters
-
-
-def warn_of_unused_kinds(path: Path | None) -> Iterator[Notice]:
-    """Warn of filters for images that are not used, in a valid filter file."""
-    for kind in _UNUSED_KINDS:
-        if path is not None and kind in _read_queries(path):
-            yield warning(
-                path,
-                f"the filter for {kind} has no effect because bids-sr does not use these images.",
-            )
 
 
 def _read_queries(path: Path) -> dict[str, dict[str, object]]:
