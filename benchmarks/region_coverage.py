@@ -230,7 +230,7 @@ class RunErrors:
 
 def half_width(effect: MeanEffect, sd: float) -> float:
     """Return half the width of the 95 % interval."""
-    lower, upper = effect.compute_interval(sd, N_SAMPLES)
+    lower, upper = effect.add_error(sd, N_SAMPLES).compute_interval()
     return (upper - lower) / 2
 
 

@@ -1,15 +1,20 @@
 """Difference between two simulated runs of one condition: false positives and power.
 
-python benchmarks/run_differences.py OUT
+python benchmarks/run_differences.py [OUT]
 
-OUT is the output of a call with participant sub-01, whose boldref is the head. Foci are measured
-in two runs; in the second, the head is displaced. Boldrefs have noise and smooth changes of
-intensity; effects have noise and a reconstruction error above the acquired Nyquist frequency, of
-which a part is shared. Runs are registered, resampled and compared by the steps of the program.
+Without OUT, only tables of regions are simulated: what the page says changed. OUT is the output of
+a call with participant sub-01, whose boldref is the head. Foci are measured in two runs; in the
+second, the head is displaced. Boldrefs have noise and smooth changes of intensity; effects have
+noise and a reconstruction error above the acquired Nyquist frequency, of which a part is shared.
+Runs are registered, resampled and compared by the steps of the program.
 
 For the power, all foci of the second run are larger by 20 or 50 %. Their effect is such that the
 change of the region's mean equals the smallest change that the program states. A change is found
 if the interval of the region is above 0.
+
+Tables have labels of an atlas, and a region of interest in every second pair. Noise of the labels
+is correlated, and its estimated SD has the degrees of freedom of the table. The share of intervals
+that hold the truth is the mean over pairs with intervals, as in the false coverage rate.
 """
 
 import sys
@@ -27,6 +32,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest
 
 from bids_sr.engine.artifacts import Derivative
+from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
 from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.group.combination.run_combination import OPPOSITE_ACTIVE
 from bids_sr.group.combination.steps.combined_runs import Combination, contrast_runs
@@ -47,6 +53,10 @@ RELATIVE_ERROR, SHARED = 0.2, 0.8  # SD relative to the effect; correlation befo
 CHANGES = (0.2, 0.5)  # of foci, relative to the first run
 SDS_OF_CHANGE = 1.96 + 0.84  # change that is found with 80 %, in total SD
 NOISE_DOF = 300
+N_PAIRS, N_LABELS = 200, 101  # of tables
+LABEL_NOISE, LABEL_DOF = (0.1, 0.4), (10.0, 60.0)  # SD, percent; degrees of freedom
+COMMON_NOISE = 0.3  # share of the variance of the noise that all labels have in common
+TIMES_SEARCHED = 1.3  # change, relative to the smallest change of a search over all labels
 DISPLACEMENTS = {  # shifts (mm) and rotations (degrees) along all axes, relative to .5
     "up to .5": lambda rng: rng.uniform(-1, 1, 6),
     ".5": lambda rng: rng.choice([-1.0, 1.0], 6),
@@ -252,7 +262,7 @@ class Pair:
         )
         names = [f"region {number}" for number in range(1, labels.max() + 1)]
         atlas = Volume(labels, self.mask_hr.affine)
-        regions, _ = contrast_regions(
+        regions, _, _ = contrast_regions(
             tables,
             maps,
             place_errors,
@@ -380,6 +390,80 @@ def measure(head, size, seed):
     return nulls, changes
 
 
+def measure_tables(seed, *, changed, with_region):
+    """Return the answer to what changed in tables of two runs, compared with the truth."""
+    rng = np.random.default_rng(seed)
+    count = N_LABELS + with_region
+    noise, dof = rng.uniform(*LABEL_NOISE, count), rng.uniform(*LABEL_DOF, count)
+    truth = rng.normal(0, 1.5, count)
+    error_sd = RELATIVE_ERROR * np.abs(truth)
+    shared = np.sqrt(SHARED) * rng.normal(size=count)
+    target = N_LABELS if with_region else rng.integers(N_LABELS)
+    sd = MeanEffect(effect=0.0, noise_sd=np.sqrt(2) * noise[target], noise_dof=2 * dof[target])
+    sd = sd.add_error(np.sqrt(2 * (1 - SHARED)) * error_sd[target], ERROR_DOF)
+    change = np.zeros(count)
+    if changed:
+        change[target] = TIMES_SEARCHED * sd.compute_smallest_change(0.05 / N_LABELS)
+    tables, maps = {}, []
+    for name, effect in (("run-1", truth), ("run-2", truth + change)):
+        own = np.sqrt(1 - SHARED) * rng.normal(size=count)
+        drawn = np.sqrt(1 - COMMON_NOISE) * rng.normal(size=count)
+        drawn += np.sqrt(COMMON_NOISE) * rng.normal()
+        tables[name] = pd.DataFrame(
+            {
+                "series": "sbl",
+                "contrast": "a",
+                "fwhm_mm": 0.0,
+                "origin": ["atlas"] * N_LABELS + ["roi"] * with_region,
+                "region": [f"region {k}" for k in range(count)],
+                "voxels": 100,
+                "voxels_given": 100,
+                "input_fwhm_mm": 0.0,
+                "effect": effect + error_sd * (shared + own) + noise * drawn,
+                "noise_se": noise * np.sqrt(rng.chisquare(dof) / dof),
+                "noise_dof": dof,
+                "error_sd": error_sd,
+            }
+        )
+        maps += [
+            Derivative(
+                Volume(np.ones((2, 2, 2), np.float32), np.eye(4)),
+                {"space": "firstBoldref", "contrast": "a", "stat": stat, "desc": "sbl"},
+                {"Run": name, "SmoothingFWHM": 0.0, "Model": {"DegreesOfFreedom": NOISE_DOF}},
+            )
+            for stat in ("effect", "variance")
+        ]
+    _, _, (answer,) = contrast_regions(
+        tables,
+        maps,
+        {},
+        {"OtherHead": {}},
+        series_name="sbl",
+        over_runs={"change": TERMS},
+        calibrated=False,
+    )
+    truths = {f"region {k}": value for k, value in enumerate(change)}
+    found = [region for region in answer.regions if region.is_found]
+    return {
+        "pairs": ("change" if changed else "null", "region" if with_region else "labels"),
+        "named": any(region.region == f"region {target}" for region in found),
+        "nothing": not found,
+        "inside": [r.lower <= truths[r.region] <= r.upper for r in answer.regions],
+    }
+
+
+def summarize_tables(table):
+    """Return a row of the table of answers."""
+    shares = [np.mean(inside) for inside in table["inside"] if inside]
+    return {
+        "of": len(table),
+        "changed region named, %": describe(table["named"]),
+        "nothing changed, %": describe(table["nothing"]),
+        "with intervals": len(shares),
+        "that hold the truth, %": 100 * np.mean(shares),
+    }
+
+
 def summarize_null(table):
     """Return a row of the table of false positives."""
     return {
@@ -417,8 +501,22 @@ def keep_tables(pairs):
     keep("run_differences_power", "Changes of the stated smallest size in regions", rows)
 
 
-def main(out):
-    """Measure false positives and power."""
+def main(out=""):
+    """Measure answers, and with the output of a call false positives and power of maps."""
+    answers = pd.DataFrame(
+        [
+            measure_tables(seed, changed=changed, with_region=seed % 2 == 1)
+            for changed in (False, True)
+            for seed in range(2 * N_PAIRS)
+        ]
+    )
+    rows = [
+        dict(zip(("pairs", "read in"), key, strict=True)) | summarize_tables(table)
+        for key, table in answers.groupby("pairs", sort=False)
+    ]
+    keep("run_differences_answers", "What the page says changed, from tables of regions", rows)
+    if not out:
+        return
     head = load(out)
     seeds = range(FIRST_SEED, FIRST_SEED + N_SEEDS)
     keep_tables([measure(head, size, seed) for size, seed in product(DISPLACEMENTS, seeds)])

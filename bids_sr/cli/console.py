@@ -58,7 +58,8 @@ def make_start_lines(plan: "Plan", settings: Settings) -> Iterator[str]:
 
 def make_end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[str]:
     """Yield verdicts not shown yet, reports, and paths of series, maps and exported data sets."""
-    from bids_sr.report.run_summaries import VERDICT_SUFFIX, read_run_summary
+    from bids_sr.report.run_summaries import read_run_summary
+    from bids_sr.report.stored_verdicts import VERDICT_SUFFIX
 
     output_dir = settings.paths.output_dir
     folders = set[Path]()

@@ -273,7 +273,7 @@ def _size_worker_pool(settings: Settings, largest_step_gb: float) -> tuple[int, 
 
 def _describe_unapplied(settings: Settings, plan: "Plan") -> str:
     """Return methods text on runs that a method was not applied to; "" if there are none."""
-    from bids_sr.report.run_summaries import VERDICT_SUFFIX
+    from bids_sr.report.stored_verdicts import VERDICT_SUFFIX
 
     runs_by_method: dict[str, list[str]] = {}
     for run in plan.runs:

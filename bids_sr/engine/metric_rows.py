@@ -37,7 +37,9 @@ class VerdictFacts(TypedDict, total=False):
     `warnings` precede the `headline`. `shown` is the contrast of the headline; "" if no detail may
     be interpreted. `reduced`, `acquired` and `final` are voxel sizes in words, of the test and of
     the run before and after super-resolution. `reference` is the high-resolution reference in
-    words; "" if there is none. `baseline` is the strongest baseline in active voxels.
+    words; "" if there is none. `baseline` is the strongest baseline in active voxels. `changes`
+    are results of contrasts over runs. In the verdict of all runs, `runs` are the starts of the
+    file names of the runs that it replaces.
     """
 
     headline: str
@@ -54,6 +56,8 @@ class VerdictFacts(TypedDict, total=False):
     sentences: Sequence[Mapping[str, Any]]
     limits: Sequence[str]
     contrasts: Sequence[Mapping[str, Any]]
+    changes: Sequence[Mapping[str, Any]]
+    runs: Sequence[str]
 
 
 @frozen

@@ -120,7 +120,8 @@ class ContrastResult:
     """Results for the detail of one contrast in active voxels and in the brain.
 
     `contrast` is the tested contrast. The maps have the contrast `map_contrast`, which may also
-    have conditions with too few blocks to be tested, `untested`.
+    have conditions with too few blocks to be tested, `untested`. `name` is the name as requested;
+    "" if it follows from the contrast.
     """
 
     contrast: str
@@ -128,6 +129,7 @@ class ContrastResult:
     active: RegionResult
     brain: RegionResult
     untested: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def state(self) -> SupportState:

@@ -6,8 +6,12 @@ Page, console, JSON, index, methods text and Python state this one record, in th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated
 
+from bids_sr.engine.artifacts import RecordKind
 from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.evaluation.changes import Change
 from bids_sr.evaluation.detail_support import ContrastResult, SupportState
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
@@ -25,6 +29,7 @@ class RunResult:
     `shown` is the contrast with most acquired activation of those whose detail may be interpreted
     in active voxels; None if there are none. `not_applied` are methods that fell back to zero
     filling. `acquired` and `final` are the voxel sizes before and after super-resolution in words.
+    `changes` are the results of contrasts over runs.
     """
 
     method: str = ""
@@ -33,6 +38,7 @@ class RunResult:
     not_applied: tuple[str, ...] = ()
     acquired: str = "the acquired resolution"
     final: str = "the final resolution"
+    changes: tuple[Change, ...] = ()
 
     @property
     def interpretable(self) -> list[ContrastResult]:
@@ -44,9 +50,10 @@ class RunResult:
 
         It has no contrast if the contrast of the maps was neither measured nor tested.
         """
+        changes = tuple(item for item in self.changes if item.contrast == map_contrast)
         contrasts = tuple(item for item in self.contrasts if item.map_contrast == map_contrast)
         shown = next((item for item in contrasts if item.state == "recovered"), None)
-        return replace(self, contrasts=contrasts, shown=shown)
+        return replace(self, contrasts=contrasts, shown=shown, changes=changes)
 
     @property
     def is_measured(self) -> bool:
@@ -58,6 +65,10 @@ class RunResult:
         )
 
 
+StoredResult = Annotated[RunResult, RecordKind(RunResult)]
+"""Result as an artifact."""
+
+
 def make_result(
     method: str,
     results: Mapping[str, ContrastResult],
@@ -65,11 +76,13 @@ def make_result(
     *,
     not_applied: Sequence[str] = (),
     sizes: tuple[str, str] | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> RunResult:
     """Return the result of a run from the results of the contrasts of its best method.
 
     `rows` of the test give the number of active voxels. `sizes` are the voxel sizes before and
-    after super-resolution in words; None if they are unknown.
+    after super-resolution in words; None if they are unknown. `names` are the names of contrasts
+    over runs as requested, by contrast; these contrasts come first.
     """
     n_active = {
         row.contrast: row.value
@@ -78,18 +91,17 @@ def make_result(
         == (method, "voxels", HALF_RESOLUTION, ACQUIRED_ACTIVE, 0)
     }
     contrasts = sorted(
-        results.values(),
-        key=lambda result: [
-            _STATE_ORDER.index(region.state) for region in result.regions.values()
+        (replace(item, name=names.get(item.map_contrast, "")) for item in results.values()),
+        key=lambda item: [
+            not item.name,
+            *(_STATE_ORDER.index(region.state) for region in item.regions.values()),
         ],
     )
-    interpretable = [result for result in contrasts if result.state == "recovered"]
+    interpretable = [item for item in contrasts if item.state == "recovered" and not item.name]
     result = RunResult(
         method=method,
         contrasts=tuple(contrasts),
-        shown=max(
-            interpretable, key=lambda result: n_active.get(result.contrast, 0.0), default=None
-        ),
+        shown=max(interpretable, key=lambda item: n_active.get(item.contrast, 0.0), default=None),
         not_applied=tuple(not_applied),
     )
     return result if sizes is None else replace(result, acquired=sizes[0], final=sizes[1])

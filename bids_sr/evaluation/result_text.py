@@ -6,12 +6,14 @@ Page, console, JSON, index and methods text use these words and no others.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.engine.metric_rows import MetricRow, VerdictFacts
 from bids_sr.engine.number_text import interval, number
+from bids_sr.evaluation.changes import write_change
 from bids_sr.evaluation.detail_support import ContrastResult, RegionResult, SupportState
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
+from bids_sr.io.json_records import record_to_json
 from bids_sr.io.word_lists import enumerate_unique
 
 ANSWERS: Mapping[SupportState, str] = {
@@ -49,29 +51,40 @@ def write_result(result: RunResult) -> str:
                 else "B-spline"
             ),
         )
-    row = shown.active.deciding_row
+    row = shown.active.row
+    if row is None:
+        raise ValueError(f"the detail of {shown.contrast} has no value")
     statement = Statement.EXPLAINED_IN_TEST if is_tested(row) else Statement.EXPLAINS
-    measured_row = shown.active.row
-    measured = "unmeasured"
-    if measured_row is not None and not is_tested(measured_row):
-        measured = f"{explained_text(measured_row)} measured"
+    decided = f" ({Statement.BY_TEST})" if is_decided_by_test(shown.active) else ""
     return statement.format(
         series=result.method,
-        value=explained_text(row),
+        value=explained_text(row.value, row.lower, row.upper),
         contrast=name_contrast(shown),
         place=_PLACES["brain" if row.region == "brain" else "active"],
-        measured=measured,
         size=result.final,
+        decided=decided,
     )
 
 
-def list_interpretable(result: RunResult) -> str:
-    """Return sentences on where detail may be interpreted, and where it was contradicted.
+def is_decided_by_test(region: RegionResult) -> bool:
+    """Return whether detail was measured, but the test at half the resolution decided."""
+    rows = region.row, region.deciding_row
+    return [row is not None and is_tested(row) for row in rows] == [False, True]
 
-    The text is "" if it is neither for any contrast.
-    """
-    interpretable = _list_contrasts(result, "recovered", Statement.INTERPRETABLE)
-    return " ".join(filter(None, [interpretable, list_contradicted(result)]))
+
+def write_headline(result: RunResult) -> str:
+    """Return what changed, how much detail is explained, and whose detail may be interpreted."""
+    return " ".join(
+        filter(
+            None,
+            [
+                *map(write_change, result.changes),
+                write_result(result),
+                _list_contrasts(result, "recovered", Statement.INTERPRETABLE),
+                list_contradicted(result),
+            ],
+        )
+    )
 
 
 def list_contradicted(result: RunResult) -> str:
@@ -129,7 +142,7 @@ def explain_results(results: Iterable[ContrastResult]) -> list[str]:
         for name, region in result.regions.items():
             if region.reason:
                 by_contrast = regions_by_reason.setdefault((region.state, region.reason), {})
-                by_contrast.setdefault(quote_contrast(result.map_contrast), []).append(name)
+                by_contrast.setdefault(_get_name(result), []).append(name)
     return [
         Statement.REASON.format(
             answer=ANSWERS[state].capitalize(),
@@ -157,14 +170,14 @@ def is_tested(row: MetricRow) -> bool:
     return row.reference == HALF_RESOLUTION
 
 
-def explained_text(row: MetricRow, *, unit: bool = True) -> str:
+def explained_text(value: float, lower: float, upper: float, *, unit: bool = True) -> str:
     """Return an explained variance with its interval, such as ``54 % [52, 56]``.
 
     The percent sign is omitted if `unit` is False. Spaces do not break across lines.
     """
-    value = number(row.value, ".0%")
-    ends = interval(row.lower, row.upper, ".0%", unit=False) or "(no interval)"
-    text = f"{value if unit else value.removesuffix(' %')} {ends}"
+    share = number(value, ".0%")
+    ends = interval(lower, upper, ".0%", unit=False) or "(no interval)"
+    text = f"{share if unit else share.removesuffix(' %')} {ends}"
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -174,9 +187,14 @@ def name_contrast(result: ContrastResult) -> str:
     For example, ``all without face``, if *face* has too few blocks to be tested, and the detail of
     *all* may be interpreted.
     """
-    name = quote_contrast(result.map_contrast)
+    name = _get_name(result)
     has_result = result.state == "recovered" and result.untested
     return f"{name} without {enumerate_unique(result.untested)}" if has_result else name
+
+
+def _get_name(result: ContrastResult) -> str:
+    """Return the name of the contrast of the maps."""
+    return result.name or quote_contrast(result.map_contrast)
 
 
 def quote_contrast(contrast: str) -> str:
@@ -193,8 +211,27 @@ def quote_contrast(contrast: str) -> str:
     return f"“{contrast}”" if contrast == "all" else contrast
 
 
-def plain_results(results: Iterable[ContrastResult]) -> list[dict[str, object]]:
-    """Return results as plain values for JSON, one mapping per contrast; None if undefined."""
+def plain_result(result: RunResult) -> VerdictFacts:
+    """Return a result as plain values for JSON; None if undefined."""
+    facts = VerdictFacts(
+        headline=write_headline(result),
+        best=result.method,
+        not_applied=list(result.not_applied),
+        acquired=result.acquired,
+        final=result.final,
+    )
+    if result.contrasts:
+        facts["shown"] = "" if result.shown is None else result.shown.contrast
+        facts["contrasts"] = _convert_contrasts(result.contrasts)
+    if result.changes:
+        facts["changes"] = [
+            {**record_to_json(change), "text": write_change(change)} for change in result.changes
+        ]
+    return facts
+
+
+def _convert_contrasts(results: Iterable[ContrastResult]) -> list[dict[str, object]]:
+    """Return results as plain values, one mapping per contrast."""
     return [
         {
             "contrast": result.contrast,

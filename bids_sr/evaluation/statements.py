@@ -30,10 +30,11 @@ class Statement(StrEnum):
     )
 
     # result of a run
-    EXPLAINS = "{series} explains {value} of the detail of {contrast} {place}."
+    EXPLAINS = "{series} explains {value} of the detail of {contrast} {place}{decided}."
+    BY_TEST = "decided by the test"
     EXPLAINED_IN_TEST = (
         "In the test, {series} explains {value} of the detail of {contrast} {place};"
-        " {measured} at {size}."
+        " unmeasured at {size}."
     )
     INTERPRETABLE = "Its detail may be interpreted {contrasts}."
     CONTRADICTED = "Detail was contradicted {contrasts}."
@@ -49,6 +50,16 @@ class Statement(StrEnum):
     UNSMOOTHED_MASK = "at most 5 % wrong signs expected; not a threshold of t:"
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
+
+    # result of a contrast over runs
+    CHANGED = "{contrast}: {regions}."
+    NO_LABEL_CHANGED = (
+        "{contrast}: no label changed (q of {n} labels: smallest {q}). In one region named before,"
+        " a change of {named} % (median over labels) would have been found in 4 of 5; in a search"
+        " over all labels, about {searched} %. A change in a part of a label may be missed."
+    )
+    FOUND_CHANGE = "A change of {named} % would have been found in 4 of 5."
+    CHANGE_WITHOUT_REGIONS = "{contrast}: no region was measured. Name one (--roi)."
 
     # result of a group
     GROUP_EXPLAINS = (
@@ -66,6 +77,10 @@ class Statement(StrEnum):
         "not detectably more than the strongest baseline of each participant ({difference}, {p})"
     )
     GROUP_TOO_FEW = "which are too few participants for a comparison with the baselines"
+    GROUP_CHANGE = (
+        "{contrast}: in the mean of {n} participants, {volume} significant (FDR .05, {smoothing})."
+    )
+    GROUP_NO_MAP = "{contrast}: fewer than three participants have a map."
     GROUP_TESTED = (
         "In the test, {series} explains {value} of the detail of {contrast} in active voxels"
         " (median of {participants}); unknown at the final resolution."
@@ -92,7 +107,7 @@ class Statement(StrEnum):
     PAPER_TEST = (
         "There was no high-resolution reference, so that the accuracy at {final} is unknown. The"
         " method was tested at half the resolution: data were reduced to {reduced}, super-resolved"
-        " to {acquired}, and compared with the acquired effects in the other half of the blocks."
+        " to {acquired}, and compared with the acquired effects in the other half of the {halves}."
     )
     PAPER_UNTESTED = (
         "There was no high-resolution reference, and {series} was not tested at half the"
@@ -108,11 +123,11 @@ class Statement(StrEnum):
     PAPER_NO = "The detail was contradicted {contrasts}."
     PAPER_NOT_TESTABLE = "The data did not decide {contrasts}."
     PAPER_NOT_TESTED = "The detail was neither measured nor tested {contrasts}."
-    PAPER_DIFFERENCE = (
-        "The difference {contrast} in {region} was {value} of the mean signal. A difference of"
-        " {change} % is found with a probability of 80 % (two-sided p < .05). The detail of the"
-        " difference: {detail}."
+    PAPER_BY_TEST = (
+        "Where the measured value has no interval, the test at half the resolution decided ({n} of"
+        " {total} answers)."
     )
+    PAPER_CHANGES = "{contrast} changed: {regions}."
 
     # evidence: values and comparisons
     REFERENCE = "The reference is {reference}, and the {map_noun} is {contrast}{smoothing}."
@@ -285,10 +300,6 @@ class Statement(StrEnum):
     NO_MARGIN = (
         "Equivalence cannot be claimed because no equivalence margin was specified, and a margin"
         " cannot be derived without a measured series."
-    )
-    ONLY_DETAIL = (
-        "The result is on detail only. Over all spatial"
-        " frequencies, denoising may be more accurate."
     )
     SRGAN = "The published training recipe for srgan was never run to completion."
     NO_IMAGE_REFERENCE = (

@@ -28,9 +28,9 @@ from bids_sr.evaluation.motion_summary import describe_motion, is_motion_large
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     is_tested,
-    list_interpretable,
-    plain_results,
+    plain_result,
     plain_row,
+    write_headline,
     write_result,
 )
 from bids_sr.evaluation.run_evidence import RunEvidence
@@ -59,25 +59,17 @@ class Verdict:
     @property
     def headline(self) -> str:
         """Result of the run, and the contrasts whose detail may be interpreted."""
-        result = self.evidence.result
-        return " ".join(filter(None, [write_result(result), list_interpretable(result)]))
+        return write_headline(self.evidence.result)
 
     def to_json(self) -> VerdictFacts:
         """Return headline, status, sentences and limitations as plain values; None for NaN."""
         result, self_test = self.evidence.result, self.evidence.self_test
-        facts = VerdictFacts(
-            headline=self.headline,
-            status=self.status,
-            best=self.evidence.best,
-            not_applied=list(self.evidence.not_applied),
-            warnings=list(self.warnings),
-        )
-        if result.contrasts:
-            facts["shown"] = "" if result.shown is None else result.shown.contrast
-            facts["contrasts"] = plain_results(result.contrasts)
+        facts = plain_result(result)
+        facts["status"], facts["warnings"] = self.status, list(self.warnings)
+        facts["best"] = self.evidence.best
+        facts["not_applied"] = list(self.evidence.not_applied)
         if self_test.sizes and self_test.final:
             facts["reduced"] = f"{self_test.sizes[0]} mm"
-            facts["acquired"], facts["final"] = result.acquired, result.final
         accuracy = self.evidence.accuracy
         facts["reference"] = accuracy.reference.words if accuracy else ""
         if accuracy is not None and (row := find_strongest_baseline(accuracy)) is not None:
@@ -129,9 +121,9 @@ def _decide_status(evidence: RunEvidence) -> RunStatus:
     if not evidence.methods:
         return "not applied" if evidence.not_applied else "nothing compared"
     shown = evidence.result.shown
-    if shown is None or shown.active.deciding_row is None:
+    if shown is None or shown.active.row is None:
         return "no detail"
-    return "tested" if is_tested(shown.active.deciding_row) else "measured"
+    return "tested" if is_tested(shown.active.row) else "measured"
 
 
 def _describe_not_applied(evidence: RunEvidence) -> str:

@@ -26,8 +26,6 @@ def list_limits(evidence: RunEvidence) -> Iterator[Sentence]:
         yield Sentence(Statement.VEINS)
     if accuracy is not None and not math.isfinite(evidence.margins[accuracy.brain]):
         yield Sentence(Statement.NO_MARGIN)
-    if accuracy is not None and list_series(claims, "function", holds=True):
-        yield Sentence(Statement.ONLY_DETAIL)
     if accuracy is not None and "srgan" in list_series(claims, "function", holds=False):
         yield Sentence(Statement.SRGAN)
     if list_series(claims, "image", holds=None):

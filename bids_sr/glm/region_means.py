@@ -31,7 +31,6 @@ from bids_sr.spatial.smoothing import smooth
 
 ERROR_DOF = 64.0
 """Degrees of freedom of the SD of the reconstruction error: samples from the prior."""
-_CONFIDENCE = 0.95
 # With fewer degrees of freedom, intervals of Student's t can be thousands of times the effect, but
 # intervals with this number cover (benchmarks/results/other_half.md).
 _MIN_DOF = 1.0
@@ -84,46 +83,33 @@ class MeanEffect:
             others={name: factor * effect for name, effect in self.others.items()},
         )
 
-    def compute_interval(
-        self, error_sd: float = 0.0, error_dof: float = 1.0
-    ) -> tuple[float, float]:
-        """Return the lower and upper end of the 95 % interval of the effect.
+    def add_error(self, error_sd: float, error_dof: float) -> "MeanEffect":
+        """Return the effect with a further error in its noise.
 
-        `error_sd` is the standard deviation of a further error that is independent of the noise,
-        with `error_dof` degrees of freedom.
-        """
-        total_sd, dof = self._add_error(error_sd, error_dof)
-        if total_sd == 0:
-            return self.effect, self.effect
-        half_width = float(stats.t.ppf((1 + _CONFIDENCE) / 2, dof)) * total_sd
-        return self.effect - half_width, self.effect + half_width
-
-    def compute_p(self, error_sd: float = 0.0, error_dof: float = 1.0) -> float:
-        """Return the two-sided p of an effect of 0; NaN without noise and error.
-
-        For the parameters, see `compute_interval`.
-        """
-        total_sd, dof = self._add_error(error_sd, error_dof)
-        return float(2 * stats.t.sf(abs(self.effect) / total_sd, dof)) if total_sd else np.nan
-
-    def compute_smallest_change(self, error_sd: float, error_dof: float) -> float:
-        """Return the change that is found with a probability of 80 % (two-sided p < .05).
-
-        For the parameters, see `compute_interval`.
-        """
-        total_sd, dof = self._add_error(error_sd, error_dof)
-        return float(stats.t.ppf((1 + _CONFIDENCE) / 2, dof) + stats.t.ppf(0.8, dof)) * total_sd
-
-    def _add_error(self, error_sd: float, error_dof: float) -> tuple[float, float]:
-        """Return the standard deviation of noise and error, with its degrees of freedom.
-
-        The degrees of freedom are by Welch and Satterthwaite; 1 without noise and error.
+        `error_sd` is the standard deviation of an error that is independent of the noise, with
+        `error_dof` degrees of freedom. Degrees of freedom are combined by Welch and Satterthwaite.
         """
         noise, error = self.noise_sd**2, error_sd**2
-        if noise + error == 0:
-            return 0.0, 1.0
+        if error == 0:
+            return self
         dof = (noise + error) ** 2 / (noise**2 / self.noise_dof + error**2 / error_dof)
-        return float(np.sqrt(noise + error)), dof
+        return replace(self, noise_sd=float(np.sqrt(noise + error)), noise_dof=dof)
+
+    def compute_interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the lower and upper end of the interval of the effect."""
+        half_width = float(stats.t.ppf((1 + level) / 2, self.noise_dof)) * self.noise_sd
+        return self.effect - half_width, self.effect + half_width
+
+    def compute_p(self) -> float:
+        """Return the two-sided p of an effect of 0; NaN without noise."""
+        if not self.noise_sd:
+            return np.nan
+        return float(2 * stats.t.sf(abs(self.effect) / self.noise_sd, self.noise_dof))
+
+    def compute_smallest_change(self, alpha: float = 0.05) -> float:
+        """Return the change that is found with a probability of 80 % (two-sided p < `alpha`)."""
+        quantiles = stats.t.ppf([1 - alpha / 2, 0.8], self.noise_dof)
+        return float(quantiles.sum()) * self.noise_sd
 
 
 def locate_region(

@@ -7,19 +7,20 @@ the test at half the resolution.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from bids_sr.engine.metric_rows import MISSING, parse_cell
-from bids_sr.engine.number_text import number, points
+from bids_sr.engine.number_text import interval, number, points
 from bids_sr.evaluation.detail_support import SupportState
-from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
-from bids_sr.evaluation.result_text import ANSWERS, quote_contrast
+from bids_sr.evaluation.evidence import APPLIED
+from bids_sr.evaluation.result_text import ANSWERS, explained_text, quote_contrast
 from bids_sr.evaluation.statements import Statement
 from bids_sr.evaluation.statistics.decisions import SIGNIFICANT_WORDS
-from bids_sr.evaluation.statistics.wilcoxon import ALPHA
+from bids_sr.evaluation.statistics.wilcoxon import ALPHA, LOWEST_NOMINAL_LEVEL
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import reference_phrase, region_text
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
@@ -59,10 +60,13 @@ from bids_sr.report.first_screen import (
     UseRow,
     draw_interval,
 )
+from bids_sr.report.stored_verdicts import StoredVerdict
 
-_TESTED_HEADS = TableHeads("Participant", ["Reference"], "Explained, %")
+_TESTED_HEADS = TableHeads("Participant", ["May I interpret its detail?"], "Explained, % [95 %]")
 _TITLES = {"bspline": "B-spline"}
-_TESTED_MARK = AnswerMark("○", "unknown")
+_VALUE_MARK = AnswerMark("", "all")
+_Tested = tuple[StoredVerdict, Mapping[str, Any]]
+"""Verdict, and its result for a contrast in active voxels."""
 
 
 @frozen
@@ -70,7 +74,7 @@ class GroupContents:
     """Tables and maps of a group.
 
     `tasks` are the numbers of runs of each participant, by task. `method` is the method of the
-    primary comparisons.
+    primary comparisons, and `verdicts` are those of the participants.
     """
 
     tasks: Mapping[str, Mapping[str, int]]
@@ -78,12 +82,34 @@ class GroupContents:
     comparisons: pd.DataFrame
     maps: GroupMaps
     method: str
+    verdicts: Sequence[StoredVerdict]
 
     @property
     def primary(self) -> list[ComparisonRow]:
         """Primary comparisons; [] if no task has a reference."""
         comparisons = self.comparisons
         return list(comparisons[comparisons["part"] == PRIMARY].itertuples())
+
+    def select_verdicts(self, task: str) -> list[StoredVerdict]:
+        """Return the verdicts of a task."""
+        return [verdict for verdict in self.verdicts if verdict.task == task]
+
+    def select_maps(self, task: str, contrast: str) -> pd.DataFrame:
+        """Return the maps of a contrast, the method's map first."""
+        maps = self.maps.maps
+        if maps.empty:
+            return maps
+        selected = maps[(maps["task"] == task) & (maps["contrast"] == contrast)]
+        return selected.sort_values("series", key=lambda names: names != self.method)
+
+    def list_over_runs(self) -> list[tuple[str, str, str]]:
+        """Return task, contrast and requested name of each contrast over runs."""
+        named = [
+            (record.task, record.key[0], record.requested_name)
+            for record in self.maps.records
+            if record.terms
+        ]
+        return list(dict.fromkeys(named))
 
     def is_applied(self, task: str) -> bool:
         """Return whether the method was applied in a run of the task."""
@@ -103,7 +129,8 @@ def list_screens(
     """Return the first screen of each task; the first has the alerts and the files to use."""
     primary = contents.primary
     assessed = {row.task for row in primary}
-    screens = [_make_primary_screen(contents, row) for row in primary]
+    screens = list(_list_change_screens(contents))
+    screens += [_make_primary_screen(contents, row) for row in primary]
     screens += [
         _make_tested_screen(contents, task) for task in contents.tasks if task not in assessed
     ]
@@ -130,10 +157,66 @@ def _make_primary_screen(contents: GroupContents, row: ComparisonRow) -> FirstSc
         ],
         heads=TableHeads(
             "Participant",
-            [f"Does {row.series} explain more than the strongest baseline?"],
+            ["Strongest baseline"],
             "Explained, %",
         ),
         rows=list(_list_participants(contents, row)),
+    )
+
+
+def _list_change_screens(contents: GroupContents) -> Iterator[FirstScreen]:
+    """Yield a screen per contrast over runs, with what changed in each participant."""
+    for task, contrast, name in contents.list_over_runs():
+        changes = {
+            f"sub-{verdict.participant}": change
+            for verdict in contents.select_verdicts(task)
+            for change in verdict.facts.get("changes", ())
+            if change["contrast"] == contrast
+        }
+        rows = contents.select_maps(task, contrast)
+        sentence, mm3 = Statement.GROUP_NO_MAP.format(contrast=name), 0.0
+        if len(rows):
+            row = rows.iloc[0]
+            mm3 = row["fdr_mm3"]
+            sentence = Statement.GROUP_CHANGE.format(
+                contrast=name,
+                n=len(row["participants"]),
+                volume=f"increases in {mm3:,.0f} mm³ are" if mm3 else "no increase is",
+                smoothing=smoothing_text(row["fwhm_mm"], 0),
+            )
+        yield FirstScreen(
+            title=f"group · {task} · {name}",
+            facts=format_count(len(changes), "participant"),
+            views=[
+                ContrastView(
+                    sentence=sentence,
+                    kind="good" if mm3 else "idle",
+                    picture=_draw_maps(contents, task, MISSING, contrast)
+                    if len(rows)
+                    else Markup(""),
+                )
+            ],
+            heads=TableHeads("Participant", ["What changed?"], "%"),
+            rows=[_make_change_row(label, change) for label, change in changes.items()],
+        )
+
+
+def _make_change_row(participant: str, change: Mapping[str, Any]) -> AnswerRow:
+    """Return the row of a participant in a contrast over runs, with the first region."""
+    found = [region for region in change["regions"] if region["is_found"]]
+    first = next(iter(found or change["regions"]), None)
+    return AnswerRow(
+        (participant,),
+        (
+            AnswerCell(
+                mark=MARKS["recovered" if found else "not testable"],
+                answer=", ".join(region["region"] for region in found) or "nothing found",
+                number=""
+                if first is None
+                else f"{number(first['effect'], '+.2f')}"
+                f" {interval(first['lower'], first['upper'], '.2f')}",
+            ),
+        ),
     )
 
 
@@ -176,11 +259,18 @@ def _compare(row: ComparisonRow) -> str:
     if status == "not assessed":
         p = f"{p}; {row.n} participants cannot reach p < .05"
     return statement.format(
-        difference=points(row.difference, row.lower, row.upper).removeprefix("+"),
+        difference=_describe_difference(row),
         n_above=row.n_above,
         n=row.n,
         p=p,
     )
+
+
+def _describe_difference(row: ComparisonRow) -> str:
+    """Return the difference, with its interval unless its level is below 95 %."""
+    is_nominal = row.level >= LOWEST_NOMINAL_LEVEL
+    ends = (row.lower, row.upper) if is_nominal else (math.nan, math.nan)
+    return points(row.difference, *ends).removeprefix("+")
 
 
 def _name_contrast(contrast: str) -> str:
@@ -221,35 +311,20 @@ def _list_participants(contents: GroupContents, row: ComparisonRow) -> Iterator[
     )
     for difference, participant, rival in ranked:
         value = float(values[participant])
-        state: SupportState = "recovered" if difference > 0 else "not supported"
-        reason = f"{series_text(rival)} {_percent(value - difference)}"
-        yield _make_row(participant, value, MARKS[state], ANSWERS[state], reason)
-
-
-def _make_row(
-    participant: str, value: float, mark: AnswerMark, answer: str, reason: str = ""
-) -> AnswerRow:
-    """Return the row of a participant with a share as value."""
-    cell = AnswerCell(
-        mark=mark,
-        answer=answer,
-        reason=reason,
-        number=_percent(value).removesuffix("\N{NO-BREAK SPACE}%"),
-        interval=draw_interval(
-            value, math.nan, math.nan, mark.css_class, is_hollow=mark is _TESTED_MARK
-        ),
-    )
-    return AnswerRow((participant,), (cell,))
+        cell = AnswerCell(
+            mark=_VALUE_MARK,
+            answer=f"{series_text(rival)} {_percent(value - difference)}",
+            number=_percent(value).removesuffix("\N{NO-BREAK SPACE}%"),
+            interval=draw_interval(value, math.nan, math.nan, _VALUE_MARK.css_class),
+        )
+        yield AnswerRow((participant,), (cell,))
 
 
 def _make_tested_screen(contents: GroupContents, task: str) -> FirstScreen:
     """Return the first screen of a task without a primary comparison."""
-    contrast, shares = select_tested(task, contents.tables.values, contents.method)
+    contrast, results = select_tested(contents.select_verdicts(task))
     run_counts = contents.tasks[task]
-    sentences = [
-        write_tested(contrast, shares, contents.method),
-        _explain_no_comparison(contents, task),
-    ]
+    sentences = [write_tested(contrast, results, contents), _explain_no_comparison(contents, task)]
     return FirstScreen(
         title=f"group · {task}",
         facts=_describe_group(
@@ -258,50 +333,60 @@ def _make_tested_screen(contents: GroupContents, task: str) -> FirstScreen:
         views=[
             ContrastView(
                 sentence=" ".join(filter(None, sentences)),
-                kind="tested" if shares else "idle",
+                kind="tested" if results else "idle",
                 picture=_draw_maps(contents, task, MISSING, contrast or "all"),
             )
         ],
         heads=_TESTED_HEADS,
-        rows=[
-            _make_row(participant, share, _TESTED_MARK, "tested")
-            for participant, share in shares.items()
-        ],
+        rows=[_make_tested_row(verdict, facts) for verdict, facts in results],
     )
 
 
-def select_tested(task: str, values: pd.DataFrame, method: str) -> tuple[str, Mapping[str, float]]:
-    """Return the contrast and the explained variance by participant in the test of a method.
+def select_tested(verdicts: Sequence[StoredVerdict]) -> tuple[str, Sequence[_Tested]]:
+    """Return the contrast that is shown, and its result in active voxels by verdict.
 
-    The values are of the test at half the resolution, of active voxels without smoothing, for the
-    contrast of all events or else the first contrast; the contrast is "" if no run was tested.
+    The contrast is that of all events, or else the first; "" if nothing was measured or tested.
     """
-    cells = {
-        "task": task,
-        "series": method,
-        "statistic": "ev",
-        "reference": HALF_RESOLUTION,
-        "region": ACQUIRED_ACTIVE,
-        "fwhm_mm": 0,
-    }
-    tested = values[np.logical_and.reduce([values[name] == cell for name, cell in cells.items()])]
-    if tested.empty:
-        return "", {}
-    row = tested.loc[[tested["contrast"].map(rank_contrast).idxmin()]]
-    shares = participant_columns(row).iloc[0].astype(float)
-    return row["contrast"].iloc[0], shares[np.isfinite(shares)].to_dict()
+    tested = [
+        (verdict, contrast["contrast"], contrast["active"])
+        for verdict in verdicts
+        for contrast in verdict.facts.get("contrasts", ())
+        if contrast["active"].get("explained_variance") is not None
+    ]
+    shown = min((name for _, name, _ in tested), key=rank_contrast, default="")
+    return shown, [(verdict, facts) for verdict, name, facts in tested if name == shown]
 
 
-def write_tested(contrast: str, shares: Mapping[str, float], method: str) -> str:
+def write_tested(contrast: str, results: Sequence[_Tested], contents: GroupContents) -> str:
     """Return a sentence on the explained variance in the test; "" if no run was tested."""
-    if not shares:
+    if not results:
         return ""
+    shares: dict[str, list[float]] = {}
+    for verdict, facts in results:
+        shares.setdefault(verdict.participant, []).append(facts["explained_variance"])
     return Statement.GROUP_TESTED.format(
-        series=method,
-        value=_percent(float(np.median(list(shares.values())))),
+        series=contents.method,
+        value=_percent(float(np.median([*map(np.mean, shares.values())]))),
         contrast=_name_contrast(contrast),
         participants=format_count(len(shares), "participant"),
     )
+
+
+def _make_tested_row(verdict: StoredVerdict, facts: Mapping[str, Any]) -> AnswerRow:
+    """Return the row of a verdict, as on the page of its participant."""
+    state: SupportState = facts["state"]
+    value, lower, upper = (
+        math.nan if facts[key] is None else float(facts[key])
+        for key in ("explained_variance", "lower", "upper")
+    )
+    is_hollow = facts["reference"] == HALF_RESOLUTION
+    cell = AnswerCell(
+        mark=MARKS[state],
+        answer=ANSWERS[state],
+        number=explained_text(value, lower, upper, unit=False),
+        interval=draw_interval(value, lower, upper, MARKS[state].css_class, is_hollow=is_hollow),
+    )
+    return AnswerRow((verdict.stem.partition("_task-")[0].replace("_", " "),), (cell,))
 
 
 def _explain_no_comparison(contents: GroupContents, task: str) -> str:

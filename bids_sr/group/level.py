@@ -177,6 +177,7 @@ class RunsGroup(GroupInputs):
         from bids_sr.group.report import RunsContent, count_runs_by_task, describe_runs
         from bids_sr.group.tables import write_inputs, write_tables
         from bids_sr.report.evaluation_rows import label_series
+        from bids_sr.report.stored_verdicts import read_verdicts
 
         tables = write_tables(
             folder,
@@ -218,6 +219,7 @@ class RunsGroup(GroupInputs):
             maps=maps,
             notes=(*self.plan.notes, *notes),
             method=tables.method,
+            verdicts=read_verdicts(settings.paths.output_dir, runs=frozenset(self.tables["stem"])),
             requested_margin=settings.evaluation.margin,
             about=describe_call(settings),
         )

@@ -356,11 +356,13 @@ def _explain_exclusion(context: _TaskContext, key: MapKey, label: str) -> Exclus
         return Exclusion(reason=reason, is_listed=True)
     stored = [maps for maps in context.collected if maps.participant == label]
     if not any(maps.map_keys() for maps in stored):
+        if label not in members.with_tables:
+            return Exclusion(reason="no run of this task was processed", is_listed=True)
         reason = (
             "no effect maps of this task are stored. They are stored with activation.kinds=glm and"
             " --level standard or full"
         )
-        return Exclusion(reason=reason, is_listed=label not in members.with_tables)
+        return Exclusion(reason=reason)
     if (label, context.task) in members.uncombined:
         reason = members.uncombined[label, context.task]
         return Exclusion(reason=reason, is_listed=True)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.series import map_label
 from bids_sr.io.volume import Volume
 from bids_sr.survey.bids.label_lists import list_some
+from bids_sr.survey.preflight.combined_runs import RunTerm, name_over_runs
 
 ORIGIN_TEXTS: Mapping[Origin, str] = {
     "stored": "stored map of all runs",
@@ -75,7 +77,7 @@ class GroupMapRecord:
     key: MapKey
     space: str
     weights: Mapping[str, float]
-    terms: Sequence[Mapping[str, object]]
+    terms: Sequence[Mapping[str, Any]]
     members: tuple[MapMember, ...]
     excluded: Mapping[str, Exclusion]
     checksums: Mapping[Path, str]
@@ -85,6 +87,12 @@ class GroupMapRecord:
     def participants(self) -> tuple[str, ...]:
         """Labels of the participants in the map."""
         return tuple(member.participant for member in self.members)
+
+    @property
+    def requested_name(self) -> str:
+        """Name of a contrast over runs as requested."""
+        terms = [RunTerm(**term, runs=()) for term in self.terms]
+        return name_over_runs(self.key[0], terms)
 
     @property
     def task_label(self) -> str:

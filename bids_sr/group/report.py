@@ -83,8 +83,7 @@ _SIGN_FLIPS_TEXT = (
 _EXPLORATORY_NOTE = (
     "None of these comparisons was prespecified. The p values are corrected for the comparisons"
     " of one method on one question (Holm), but not across questions. Treat the results as"
-    " hypotheses to be tested in other participants. The strongest evidence comes first; the table"
-    " of tests has all comparisons."
+    " hypotheses to be tested in other participants. The table of tests has all comparisons."
 )
 _SIZE_NOTE = (
     "The size of a region is the number of voxels at or above the threshold in equation 2 of the"
@@ -97,7 +96,6 @@ _DEFAULT_MARGIN_TEXT = (
     "one tenth of the median difference between bspline and the measured series, if this"
     " difference is available"
 )
-_MAX_FINDINGS = 10  # sentences
 _MAX_LISTED = 5  # runs or participants in an alert
 # description of a raised flag, by the statistic of the flag
 _FLAG_TEXTS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
@@ -126,7 +124,8 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
     methods = content.tables.methods
     figures = GroupFigures(folder=folder, start=content.names.tables)
     findings = verdicts.select_findings(content.comparisons, methods, content.tables.contrasts)
-    comparisons = join([_exploratory_html(findings), _findings_html(content, findings, figures)])
+    note = render("note", "note", _EXPLORATORY_NOTE)
+    comparisons = join([note, _findings_html(content, findings, figures)])
     primary_reasons = [
         render("items", first_screen.list_primary_reasons(content, row)) for row in content.primary
     ]
@@ -149,18 +148,6 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
             "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
             "Hash of the settings": first["digest"] or "not recorded",
         },
-    )
-
-
-def _exploratory_html(findings: Sequence[Sequence[verdicts.ComparisonRow]]) -> Markup:
-    """Return the strongest findings of the exploratory comparisons as sentences."""
-    nothing = render("note", "note", "No method has values that can be compared.")
-    return join(
-        [
-            render("note", "note", _EXPLORATORY_NOTE),
-            render("items", list(map(verdicts.finding_sentence, findings[:_MAX_FINDINGS])))
-            or nothing,
-        ]
     )
 
 
@@ -248,6 +235,9 @@ def _answer_html(content: RunsContent, folder: Path) -> Markup:
 def _list_used_files(content: RunsContent, folder: Path) -> list[UseRow]:
     """Return the files to use: a group map of the method, and the tables."""
     maps = content.maps.maps
+    if (requested := content.list_over_runs()) and not maps.empty:
+        first = maps["contrast"].isin([contrast for _, contrast, _ in requested])
+        maps = pd.concat([maps[first], maps[~first]])
     is_applied = any(map(content.is_applied, content.tasks))
     paths = {} if maps.empty else dict(maps[::-1][["series", "z"]].to_numpy())  # first of a series
     own_map = (is_applied and paths.get(content.method)) or paths.get("bspline")

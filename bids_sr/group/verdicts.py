@@ -1,11 +1,10 @@
-"""Exploratory comparisons in plain language: better, equal or worse methods.
+"""Exploratory comparisons that the group page shows.
 
 Comparisons are rows of the table from `bids_sr.group.comparisons`. A finding contains all
 comparisons of one method on one question, that is, one metric of one task, contrast and region.
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
@@ -13,12 +12,9 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.engine.metric_rows import MISSING, parse_cell
-from bids_sr.engine.number_text import estimate, number, p_value, points, value_form
+from bids_sr.engine.number_text import p_value
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
-from bids_sr.evaluation.statistics.decisions import SAME, UNDECIDED, attainable_text
-from bids_sr.evaluation.statistics.wilcoxon import LOWEST_NOMINAL_LEVEL
 from bids_sr.evaluation.words import (
-    DECISIONS,
     capitalize,
     measure_text,
     reference_phrase,
@@ -31,8 +27,6 @@ from bids_sr.group.values import (
     rank_question,
 )
 from bids_sr.io.smoothing_words import smoothing_text
-from bids_sr.io.word_lists import enumerate_unique
-from bids_sr.report.evaluation_rows import series_text
 
 ComparisonRow = Any
 """Comparison with columns as attributes."""
@@ -131,91 +125,12 @@ def list_condition_pairs(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
     return {name: pair for name, pair in pairs.items() if name in available}
 
 
-def finding_sentence(finding: Sequence[ComparisonRow]) -> str:
-    """Return a finding as one sentence in plain text."""
-    groups = {decision: [row for row in finding if row.word == decision] for decision in DECISIONS}
-    clauses = [_describe_decision(decision, rows) for decision, rows in groups.items() if rows]
-    result = f"{finding[0].series} {'; '.join(clauses)}" if clauses else "no comparison available"
-    sentences = [f"{_subject_text(finding)}: {result}."]
-    if groups["better"] and finding[0].statistic == "ev" and finding[0].lower_of_series <= 0:
-        sentences.append("Its explained variance is not detectably above 0 %.")
-    if clauses and finding[0].kind == SIZE:
-        sentences.append("A smaller region or overlap is not necessarily an improvement.")
-    undecided = [row for row in groups[UNDECIDED] if row.n > 1]
-    if notes := {attainable_text(r.n_nonzero, r.p_smallest, r.family) for r in undecided} - {""}:
-        sentences.append(f"{capitalize('; '.join(sorted(notes)))}.")
-    return " ".join(sentences)
-
-
-def _describe_decision(decision: str, rows: Sequence[ComparisonRow]) -> str:
-    """Return a clause on the comparisons with the same decision."""
-    if decision == UNDECIDED:
-        return _describe_undecided(rows)
-    clause = f"{_predicate(decision)} {_references_text(rows)}"
-    if decision == SAME:
-        bound = (
-            f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
-        )
-        return clause + bound
-    p = p_text(max(row.p_holm for row in rows))
-    return f"{clause} (by {_smallest_difference_text(rows)}, {p})"
-
-
-def _describe_undecided(rows: Sequence[ComparisonRow]) -> str:
-    """Describe comparisons that are not significant after correction.
-
-    The difference is included if its confidence interval excludes 0.
-    """
-    clauses = []
-    for sign, direction in ((1, "above"), (-1, "below"), (0, "")):
-        if not (sign_rows := [row for row in rows if _interval_sign(row) == sign]):
-            continue
-        reference_names = _references_text(sign_rows)
-        if sign:
-            clauses.append(
-                f"is {direction} {reference_names} by {_smallest_difference_text(sign_rows)},"
-                " which is not significant after correction"
-            )
-        else:
-            clauses.append(f"{_predicate(UNDECIDED)} {reference_names}")
-    return "; ".join(clauses)
-
-
-def _interval_sign(row: ComparisonRow) -> int:
-    """Return the sign of the values in a confidence interval.
-
-    The result is 0 if the interval contains 0 or if its confidence level is below 95 %.
-    """
-    if not row.level >= LOWEST_NOMINAL_LEVEL:
-        return 0
-    if row.lower > 0:
-        return 1
-    return -1 if row.upper < 0 else 0
-
-
-def _smallest_difference_text(rows: Sequence[ComparisonRow]) -> str:
-    """Return the smallest of several differences as text, with *at least* if there are several."""
-    prefix = "at least " if len(rows) > 1 else ""
-    return prefix + difference_text(min(rows, key=lambda row: abs(row.difference)))
-
-
-def _subject_text(finding: Sequence[ComparisonRow]) -> str:
-    """Return the beginning of a sentence on a finding: title and number of participants."""
-    n_participants = max(row.n for row in finding)
-    return f"{title_text(finding[0])}, n = {n_participants}"
-
-
 def title_text(row: ComparisonRow) -> str:
     """Return the measured quantity with task, region, contrast and smoothing as a title.
 
     The first letter is a capital.
     """
     return f"{capitalize(question_text(row))}, {context_text(row)}"
-
-
-def _references_text(rows: Iterable[ComparisonRow]) -> str:
-    """Return the references of comparisons as a list in a sentence."""
-    return enumerate_unique(series_text(row.minus) for row in rows)
 
 
 def question_text(row: ComparisonRow) -> str:
@@ -236,19 +151,6 @@ def task_text(question: ComparisonRow) -> str:
     """Return the task (and the variant of its files) of a question as text."""
     variant = [] if question.variant == MISSING else [question.variant]
     return ", ".join([f"task {question.task}", *variant])
-
-
-def _predicate(decision: str) -> str:
-    """Return the predicate of a decision, which is followed by the reference."""
-    return DECISIONS[decision][2]
-
-
-def difference_text(row: ComparisonRow) -> str:
-    """Return a difference with its interval as text."""
-    form = value_form(row.statistic, sign="+").replace(".3f", ".3g")
-    if form.endswith("%"):
-        return points(row.difference, row.lower, row.upper)
-    return estimate(row.difference, row.lower, row.upper, form)
 
 
 def p_text(value: float) -> str:

@@ -10,12 +10,14 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from bids_sr.evaluation.changes import write_change
 from bids_sr.evaluation.detail_support import ContrastResult, RegionResult, SupportState
 from bids_sr.evaluation.result import RunResult
 from bids_sr.evaluation.result_text import (
     ANSWERS,
     REGIONS,
     explained_text,
+    is_decided_by_test,
     is_tested,
     list_contradicted,
     name_contrast,
@@ -56,6 +58,14 @@ class UseRow(NamedTuple):
     file: str = ""
     text: str = ""
     remark: str = ""
+
+
+def locate_regions(entities: Mapping[str, str]) -> UseRow:
+    """Return the line of the table of regions; `entities` are labels by long entity name."""
+    from bids_sr.engine.store import derivative_path
+
+    table = {"desc": "regions", "suffix": "metrics", "datatype": "func", "extension": ".tsv"}
+    return UseRow("Regions", file=derivative_path({**entities, **table}))
 
 
 class AnswerCell(NamedTuple):
@@ -111,7 +121,8 @@ class ContrastView:
 
     `sentence` is the result, and `kind` its CSS class: ``good``, ``tested``, ``bad``, or ``idle``
     for results that are not to be used. `picture` is markup; "" if there are no maps. `use` are
-    the files to use. `contrast` is the contrast of the maps; "" if the page has no choice.
+    the files to use. `contrast` is the contrast of the maps, and `name` its name in the list at
+    the top of the page; "" if the page has no choice.
     """
 
     sentence: str
@@ -119,11 +130,7 @@ class ContrastView:
     picture: Markup = field(default_factory=Markup)
     use: Sequence[UseRow] = ()
     contrast: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name of the contrast in the list at the top of the page."""
-        return quote_contrast(self.contrast).strip("“”")
+    name: str = ""
 
 
 @frozen
@@ -132,7 +139,8 @@ class FirstScreen:
 
     `title` names what the page is about, and `facts` are facts in the same line, such as voxel
     sizes. The first of the `views` is shown first. `alerts` are whatever changes the use of the
-    maps, such as methods that were not applied.
+    maps, such as methods that were not applied. The first `n_open` of the `rows` are always
+    visible.
     """
 
     title: str
@@ -141,6 +149,7 @@ class FirstScreen:
     alerts: Sequence[str] = ()
     heads: TableHeads = _CONTRAST_HEADS
     rows: Sequence[AnswerRow] = ()
+    n_open: int = 0
 
 
 def make_first_screen(
@@ -159,6 +168,7 @@ def make_first_screen(
         alerts=alerts,
         heads=_CONTRAST_HEADS if result.is_measured else _TESTED_HEADS,
         rows=_list_rows(result.contrasts),
+        n_open=sum(bool(contrast.name) for contrast in result.contrasts),
     )
 
 
@@ -171,15 +181,17 @@ def make_view(
     contrast: str = "",
 ) -> ContrastView:
     """Return the view of a result; `addition` follows its sentence and may be empty."""
-    row = None if result.shown is None else result.shown.active.deciding_row
+    if result.changes:
+        (change,) = result.changes
+        kind = "good" if change.is_found else "idle"
+        sentence, name = write_change(change), change.name
+    else:
+        row = None if result.shown is None else result.shown.active.row
+        kind = "idle" if row is None else "tested" if is_tested(row) else "good"
+        texts = write_result(result), list_contradicted(result), addition
+        sentence, name = " ".join(filter(None, texts)), quote_contrast(contrast).strip("“”")
     return ContrastView(
-        sentence=" ".join(
-            filter(None, [write_result(result), list_contradicted(result), addition])
-        ),
-        kind="idle" if row is None else "tested" if is_tested(row) else "good",
-        picture=picture,
-        use=use,
-        contrast=contrast,
+        sentence=sentence, kind=kind, picture=picture, use=use, contrast=contrast, name=name
     )
 
 
@@ -190,7 +202,7 @@ def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
         cells = tuple(map(_make_cell, result.regions.values()))
         names = (name_contrast(result).translate(_NO_QUOTES),)
         same = [index for index, row in enumerate(rows) if row.cells == cells]
-        if same and not any(cell.number for cell in cells):
+        if same and not result.name and not any(cell.number for cell in cells):
             rows[same[0]] = AnswerRow((*rows[same[0]].names, *names), cells)
         else:
             rows.append(AnswerRow(names, cells))
@@ -200,18 +212,18 @@ def _list_rows(results: Iterable[ContrastResult]) -> list[AnswerRow]:
 def _make_cell(region: RegionResult) -> AnswerCell:
     """Return the answer in a region with its reason, unless the number is the reason.
 
-    The number is the explained variance that decided or, if another value decided, is known.
+    The number is the explained variance, measured if possible.
     """
-    mark, row = MARKS[region.state], region.deciding_row
-    if row is None or row.statistic != "ev":
-        row = region.row
-    is_evident = region.state == "recovered" or region.short_reason in _EVIDENT
-    cell = AnswerCell(mark, ANSWERS[region.state], "" if is_evident else region.short_reason)
+    mark, row = MARKS[region.state], region.row
+    reason = region.short_reason
+    if region.state == "recovered" or reason in _EVIDENT:
+        reason = Statement.BY_TEST if is_decided_by_test(region) else ""
+    cell = AnswerCell(mark, ANSWERS[region.state], reason)
     if row is None or not math.isfinite(row.value):
         return cell
     ends = row.value, row.lower, row.upper
     return cell._replace(
-        number=explained_text(row, unit=False),
+        number=explained_text(*ends, unit=False),
         interval=draw_interval(*ends, mark.css_class, is_hollow=is_tested(row)),
     )
 
@@ -238,7 +250,11 @@ def render_first_screen(screen: FirstScreen) -> Markup:
     pictures = [(view.contrast, render("answer", view)) for view in screen.views]
     uses = [(view.contrast, render("use", view.use)) for view in screen.views if view.use]
     undecided = MARKS["not testable"]
-    decided = [row for row in screen.rows if any(cell.mark != undecided for cell in row.cells)]
+    decided = [
+        row
+        for index, row in enumerate(screen.rows)
+        if index < screen.n_open or any(cell.mark != undecided for cell in row.cells)
+    ]
     rows = (decided or screen.rows)[:_MAX_ROWS]
     hidden = [row for row in screen.rows if row not in rows]
     n_hidden = sum(len(row.names) for row in hidden)

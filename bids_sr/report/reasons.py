@@ -149,7 +149,9 @@ def _explain_large_effects(result: RunResult, rows: Sequence[MetricRow]) -> list
     if large is None or not large.explained:
         return []
     reference = MEASURED if MEASURED in large.explained else HALF_RESOLUTION
-    whole, others = map(explained_text, large.explained[reference])
+    whole, others = (
+        explained_text(row.value, row.lower, row.upper) for row in large.explained[reference]
+    )
     counts = {
         ACQUIRED_ACTIVE: large.effects.n_active,
         OTHERS: large.effects.n_active - large.effects.n,

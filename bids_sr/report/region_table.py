@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 
 from bids_sr.engine.number_text import interval, number, p_value
+from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.evaluation.words import EFFECT_UNIT
 from bids_sr.glm.vein_signs import LARGE_PERCENT
 from bids_sr.io.smoothing_words import smoothing_choice, smoothing_text
@@ -36,13 +38,15 @@ def regions_html(
     series_order: Sequence[str],
     used: Mapping[str, str],
     first_contrast: str = "",
+    names: Mapping[str, str] = MappingProxyType({}),
 ) -> Markup:
     """Return the mean effects of regions at the narrowest smoothing, with a selector of tables.
 
     The tables of each contrast are the regions of interest, clusters, and the atlas labels with a
     false discovery rate of at most .05, with at most `_MAX_ROWS` rows. `regions` is the table of a
     run. `used` are the series to use by contrast; if a region was not measured in this series, the
-    first of `series_order` is shown. `first_contrast` is shown first.
+    first of `series_order` is shown. `first_contrast` is shown first. `names` are the names of
+    contrasts over runs as requested, by contrast.
     """
     is_shown = regions["fwhm_mm"] == regions["fwhm_mm"].min()
     shown = regions[is_shown | (regions["origin"] == "cluster")]
@@ -55,12 +59,14 @@ def regions_html(
         ("Atlas labels", "atlas"),
     ):
         by_contrast = {}
-        for name in contrasts:
-            rows = shown[(shown["origin"] == origin) & (shown["contrast"] == name)]
-            names = list_series(rows.itertuples(), series_order)
-            series = next((item for item in (used.get(name, ""), *names) if item in names), "")
-            rows = rows[rows["series"] == series]
-            by_contrast[name] = _render_rows(title, origin, list(rows.itertuples()), name)
+        for contrast in contrasts:
+            rows = shown[(shown["origin"] == origin) & (shown["contrast"] == contrast)]
+            available = list_series(rows.itertuples(), series_order)
+            preferred = (used.get(contrast, ""), *available)
+            series = next((item for item in preferred if item in available), "")
+            selected = list(rows[rows["series"] == series].itertuples())
+            name = names.get(contrast) or quote_contrast(contrast).strip("“”")
+            by_contrast[contrast] = _render_rows(title, origin, selected, name)
         has_rows = (shown["origin"] == origin).any()
         entries.append((title, render_by_contrast(by_contrast) if has_rows else Markup("")))
     tables = render_selector(entries)
@@ -77,13 +83,15 @@ def _render_rows(title: str, origin: str, rows: Sequence[Any], contrast: str) ->
     with the strongest.
     """
     columns = [_REGION, _EFFECT]
-    if rows and hasattr(rows[0], "smallest_change"):  # of a contrast over runs
+    is_over_runs = bool(rows) and hasattr(rows[0], "smallest_change")
+    if is_over_runs:
         columns.append(_SMALLEST_CHANGE)
     columns += _OTHERS
     if origin == "cluster":
         columns.append(_PEAK)
-    elif origin == "atlas":
+    if origin == "atlas" or (is_over_runs and origin == "roi"):
         columns.append(_Q)
+    if origin == "atlas":
         active = (row for row in rows if row.q <= _MAX_Q)
         rows = sorted(active, key=lambda row: -abs(row.effect))
     if not rows:

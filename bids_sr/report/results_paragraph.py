@@ -1,27 +1,23 @@
 """Paragraph on the results of a task, for the results section of a paper.
 
-It is made from the stored verdicts of the runs, in the page of a participant and in CITATION.md.
+It is made from the stored verdicts of the participants, in the page of a participant and in
+CITATION.md.
 """
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from bids_sr.engine.metric_rows import VerdictFacts
-from bids_sr.engine.number_text import interval, interval_ends, number, p_value
+from bids_sr.engine.number_text import interval_ends, number
 from bids_sr.evaluation.result_text import REGIONS, list_places, quote_contrast
 from bids_sr.evaluation.statements import Statement
-from bids_sr.io.atomic_files import read_json
-from bids_sr.io.frozen import frozen
-from bids_sr.io.tables import read_frame
-from bids_sr.io.word_lists import add_counts, enumerate_unique, format_count
+from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
+from bids_sr.io.word_lists import enumerate_unique, enumerate_words, format_count
 from bids_sr.report.evaluation_rows import series_text
-from bids_sr.report.run_summaries import VERDICT_SUFFIX
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bids_sr.report.stored_verdicts import StoredVerdict, read_verdicts
 
 RESULTS_HEADING = "## Results"
 """Heading of the paragraphs in CITATION.md, which follow the methods text."""
@@ -32,31 +28,7 @@ _STATES: Mapping[str, Statement] = {
     "not tested": Statement.PAPER_NOT_TESTED,
 }
 _Values = tuple[float, float, float]
-"""Explained variance, and both ends of its 95 % interval."""
-
-
-@frozen
-class _RunVerdict:
-    """Verdict of a run, with participant (label) and task."""
-
-    participant: str
-    task: str
-    facts: VerdictFacts
-
-    @property
-    def shown(self) -> Mapping[str, Any] | None:
-        """Result for the contrast with most acquired activation; None if there is none."""
-        contrasts = self.facts.get("contrasts", ())
-        return next((c for c in contrasts if c["contrast"] == self.facts.get("shown")), None)
-
-    @property
-    def is_decided(self) -> bool:
-        """Whether the detail of a contrast has a value, measured or tested."""
-        return any(
-            _has_value(contrast[region])
-            for contrast in self.facts.get("contrasts", ())
-            for region in REGIONS
-        )
+"""Explained variance, and both ends of its 95 % interval; NaN without an interval."""
 
 
 def results_markdown(root: Path) -> str:
@@ -70,138 +42,133 @@ def write_paragraphs(root: Path, label: str = "*") -> dict[str, str]:
 
     `label` is of the participant without ``sub-``; by default, all participants.
     """
-    by_task: dict[str, list[_RunVerdict]] = {}
-    for file, entities in _find_files(root, label, VERDICT_SUFFIX):
-        verdict = _RunVerdict(
-            participant=entities["sub"],
-            task=entities.get("task", ""),
-            facts=cast("VerdictFacts", read_json(file)),
-        )
+    by_task: dict[str, list[StoredVerdict]] = {}
+    for verdict in read_verdicts(root, label):
         by_task.setdefault(verdict.task, []).append(verdict)
-    differences: dict[str, list[pd.DataFrame]] = {}
-    for file, entities in _find_files(root, label, "_desc-regions_metrics.tsv"):
-        differences.setdefault(entities.get("task", ""), []).append(read_frame(file))
     return {
-        task: " ".join(
-            [*_write_sentences(task, runs), *_write_differences(differences.get(task, []))]
-        )
-        for task, runs in sorted(by_task.items())
+        task: " ".join([*_write_sentences(task, verdicts), *_write_changes(verdicts)])
+        for task, verdicts in sorted(by_task.items())
     }
 
 
-def _find_files(root: Path, label: str, suffix: str) -> Iterable[tuple[Path, dict[str, str]]]:
-    """Yield the files of participants with a suffix, and their entities."""
-    for folder in ("func", "ses-*/func"):
-        for file in sorted(root.glob(f"sub-{label}/{folder}/*{suffix}")):
-            parts = file.name.split("_")[:-1]
-            yield file, dict(part.partition("-")[::2] for part in parts)
-
-
-def _write_differences(tables: Iterable["pd.DataFrame"]) -> Iterable[str]:
-    """Yield a sentence per difference between runs in a region, from tables of regions.
-
-    The region is the first region of interest, or else the atlas label with the smallest q if
-    there is one map of the difference.
-    """
-    shown: dict[tuple[str, str], list[Any]] = {}
-    for table in tables:
-        if "smallest_change" not in table:
+def _write_changes(verdicts: Iterable[StoredVerdict]) -> Iterable[str]:
+    """Yield a sentence per contrast over runs, with the participants that changed."""
+    by_name: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for verdict in verdicts:
+        for change in verdict.facts.get("changes", ()):
+            by_name.setdefault(change["name"], {})[f"sub-{verdict.participant}"] = change
+    for name, changes in by_name.items():
+        if len(changes) == 1:
+            ((participant, change),) = changes.items()
+            yield f"In {participant}, {change['text']}"
             continue
-        narrow = table[table["fwhm_mm"] == table["fwhm_mm"].min()]
-        ranked = narrow.sort_values("q", na_position="first", kind="stable")
-        for row in ranked.drop_duplicates("contrast").itertuples():
-            region = "" if row.origin == "atlas" else row.region
-            shown.setdefault((row.contrast, region), []).append(row)
-    for (contrast, region), rows in shown.items():
-        row = rows[0]
-        if not region and len(rows) > 1:
-            continue
-        value = f"{number(row.effect)} % (95 % interval {interval(row.lower, row.upper)})"
-        if len(rows) > 1:
-            effects = [row.effect for row in rows]
-            value = (
-                f"{number(min(effects))} to {number(max(effects))} % (median"
-                f" {number(statistics.median(effects))}, {len(rows)} maps)"
-            )
-        yield Statement.PAPER_DIFFERENCE.format(
-            contrast=quote_contrast(contrast),
-            region=region or f"{row.region} (atlas label with the smallest q, {p_value(row.q)})",
-            value=value,
-            change=number(statistics.median(row.smallest_change for row in rows)),
-            detail=enumerate_unique(row.detail for row in rows),
-        )
+        by_region: dict[str, list[str]] = {}
+        for participant, change in changes.items():
+            for region in change["regions"]:
+                if region["is_found"]:
+                    by_region.setdefault(region["region"], []).append(participant)
+        regions = [
+            f"{region} in {len(found)} of {len(changes)} participants ({enumerate_words(found)})"
+            for region, found in by_region.items()
+        ]
+        nothing = f"no region in any of {len(changes)} participants"
+        yield Statement.PAPER_CHANGES.format(contrast=name, regions="; ".join(regions) or nothing)
 
 
-def _write_sentences(task: str, runs: Sequence[_RunVerdict]) -> Iterable[str]:
-    """Yield the sentences on the runs of one task."""
-    methods = enumerate_unique(name for run in runs if (name := run.facts.get("best")))
-    n_participants = len({run.participant for run in runs})
-    subject = f"In the run of the task {task}"
-    if len(runs) > 1:
-        participants = format_count(n_participants, "participant")
-        subject = f"In {len(runs)} runs of the task {task} ({participants})"
-    sizes = enumerate_unique(
-        f"{run.facts['acquired']} to {run.facts['final']}" for run in runs if "final" in run.facts
+def _is_decided(verdict: StoredVerdict) -> bool:
+    """Return whether the detail of a contrast has a value, measured or tested."""
+    return any(
+        _has_value(contrast[region])
+        for contrast in verdict.facts.get("contrasts", ())
+        for region in REGIONS
     )
+
+
+def _write_sentences(task: str, verdicts: Sequence[StoredVerdict]) -> Iterable[str]:
+    """Yield the sentences on the runs of one task."""
+    methods = enumerate_unique(name for item in verdicts if (name := item.facts.get("best")))
+    n_runs = sum(len(item.runs) for item in verdicts)
+    subject = f"In the run of the task {task}"
+    if n_runs > 1:
+        n_participants = len({item.participant for item in verdicts})
+        participants = format_count(n_participants, "participant")
+        subject = f"In {n_runs} runs of the task {task} ({participants})"
     if not methods:
         yield Statement.PAPER_NOT_APPLIED.format(subject=subject)
         return
-    yield Statement.PAPER_METHOD.format(
-        subject=subject, sizes=f" from {sizes}" if sizes else "", series=methods
+    sizes = enumerate_unique(
+        f"{item.facts['acquired']} to {item.facts['final']}" for item in verdicts
     )
-    measured = [run for run in runs if run.facts.get("reference")]
-    others = [run for run in runs if not run.facts.get("reference")]
-    for group in (measured, [run for run in others if run.is_decided]):
+    yield Statement.PAPER_METHOD.format(subject=subject, sizes=f" from {sizes}", series=methods)
+    measured = [item for item in verdicts if item.facts.get("reference")]
+    others = [item for item in verdicts if not item.facts.get("reference")]
+    for group in (measured, [item for item in others if _is_decided(item)]):
         if group:
             yield from _write_explained(group)
-    untested = [run for run in others if run.facts.get("best") and not run.is_decided]
+    untested = [item for item in others if item.facts.get("best") and not _is_decided(item)]
     if untested:
         yield Statement.PAPER_UNTESTED.format(
-            series=enumerate_unique(run.facts["best"] for run in untested),
-            n="" if len(untested) == len(runs) else f" in {len(untested)} of {len(runs)} runs",
+            series=enumerate_unique(item.facts["best"] for item in untested),
+            n="" if len(untested) == len(verdicts) else f" in {len(untested)} of {len(verdicts)}",
         )
-    yield from _write_contrasts([run for run in runs if run.is_decided])
-    unapplied = [run for run in runs if run.facts.get("status") == "not applied"]
+    yield from _write_contrasts([item for item in verdicts if _is_decided(item)])
+    unapplied = [item for item in verdicts if item.facts.get("status") == "not applied"]
     if unapplied:
-        yield Statement.PAPER_UNAPPLIED.format(n=len(unapplied), total=len(runs))
+        yield Statement.PAPER_UNAPPLIED.format(n=len(unapplied), total=len(verdicts))
 
 
-def _write_explained(runs: Sequence[_RunVerdict]) -> Iterable[str]:
-    """Yield sentences on the explained detail of runs with, or of runs without a reference."""
-    facts = runs[0].facts
+def _write_explained(verdicts: Sequence[StoredVerdict]) -> Iterable[str]:
+    """Yield sentences on the explained detail, with or without a reference."""
+    facts = verdicts[0].facts
     is_measured = bool(facts.get("reference"))
     yield (
         Statement.PAPER_REFERENCE.format(reference=facts["reference"])
         if is_measured
         else Statement.PAPER_TEST.format(
-            final=facts.get("final", "the final resolution"),
+            final=facts["final"],
             reduced=facts.get("reduced", "half the resolution"),
-            acquired=facts.get("acquired", "the acquired resolution"),
+            acquired=facts["acquired"],
+            halves="runs" if facts.get("runs") else "blocks",
         )
     )
-    shown = [(run, contrast) for run in runs if (contrast := run.shown) is not None]
+    shown = [(item, contrast) for item in verdicts if (contrast := item.shown) is not None]
     if not shown:
         yield Statement.PAPER_NONE
         return
     values = {
-        region: _summarize([_select_values(contrast, region) for _, contrast in shown])
-        for region in ("active", "brain")
+        region: _summarize([_parse_values(contrast[region]) for _, contrast in shown])
+        for region in REGIONS
     }
     brain = f" and {values['brain']} in the whole brain" if values["brain"] else ""
     yield Statement.PAPER_EXPLAINED.format(
-        series=enumerate_unique(run.facts["best"] for run, _ in shown),
+        series=enumerate_unique(item.facts["best"] for item, _ in shown),
         value=values["active"],
         selecting="acquired" if is_measured else "downsampled",
         contrast=enumerate_unique(_name_contrast(contrast) for _, contrast in shown),
         brain=brain,
-        n="" if len(shown) == len(runs) else f" (in {len(shown)} of {len(runs)} runs)",
+        n="" if len(shown) == len(verdicts) else f" (in {len(shown)} of {len(verdicts)})",
     )
-    baselines = [run.facts["baseline"] for run, _ in shown if run.facts.get("baseline")]
+    if is_measured:
+        yield from _count_tested(verdicts)
+    baselines = [item.facts["baseline"] for item, _ in shown if item.facts.get("baseline")]
     if baselines:
         yield Statement.PAPER_BASELINE.format(
             series=enumerate_unique(series_text(str(facts["series"])) for facts in baselines),
             value=_summarize([_parse_values(facts) for facts in baselines]),
         )
+
+
+def _count_tested(verdicts: Iterable[StoredVerdict]) -> Iterable[str]:
+    """Yield a sentence on answers that the test decided, although a reference exists."""
+    deciding = [
+        decided["reference"]
+        for verdict in verdicts
+        for contrast in verdict.facts.get("contrasts", ())
+        for region in REGIONS
+        if (decided := contrast[region].get("decided"))
+    ]
+    if n_tested := deciding.count(HALF_RESOLUTION):
+        yield Statement.PAPER_BY_TEST.format(n=n_tested, total=len(deciding))
 
 
 def _has_value(region: Mapping[str, Any]) -> bool:
@@ -214,50 +181,47 @@ def _name_contrast(contrast: Mapping[str, Any]) -> str:
     return str(contrast.get("name") or quote_contrast(contrast["map"]))
 
 
-def _select_values(contrast: Mapping[str, Any], region: str) -> _Values | None:
-    """Return the explained variance of a contrast in a region; None if it has no interval.
-
-    A measured value without an interval did not decide; the value of the test is then returned.
-    """
-    facts = contrast[region]
-    return _parse_values(facts) or _parse_values(facts.get("test", {}))
-
-
 def _parse_values(facts: Mapping[str, Any]) -> _Values | None:
-    """Return an explained variance and its interval; None if one of them is not defined."""
+    """Return an explained variance and its interval; None if it is not defined."""
     cells = [facts.get(key) for key in ("explained_variance", "lower", "upper")]
-    return None if None in cells else cast("_Values", tuple(cells))
+    if cells[0] is None:
+        return None
+    return cast("_Values", tuple(math.nan if cell is None else cell for cell in cells))
 
 
 def _summarize(values: Sequence[_Values | None]) -> str:
-    """Return the value with its interval, or the range and median over several runs."""
+    """Return the value with its interval, or the range and median over several verdicts."""
     defined = [item for item in values if item is not None]
     if not defined:
         return ""
     if len(defined) == 1:
         value, lower, upper = defined[0]
         ends = " to ".join(interval_ends(lower, upper, ".0%"))
-        return f"{number(value, '.0%')} (95 % interval {ends} %)"
+        return f"{number(value, '.0%')} ({f'95 % interval {ends} %' if ends else 'no interval'})"
     numbers = [value for value, _, _ in defined]
     low, median, high = min(numbers), statistics.median(numbers), max(numbers)
     return (
         f"{number(low, '.0%')} to {number(high, '.0%')} (median {number(median, '.0%')},"
-        f" {len(defined)} runs)"
+        f" n = {len(defined)})"
     )
 
 
-def _write_contrasts(runs: Sequence[_RunVerdict]) -> Iterable[str]:
-    """Yield a sentence per state on the contrasts with this state, with numbers of runs."""
+def _write_contrasts(verdicts: Sequence[StoredVerdict]) -> Iterable[str]:
+    """Yield a sentence per state on the contrasts with this state, with numbers of verdicts."""
     for state, statement in _STATES.items():
         names = {}
         for region in REGIONS:
             counts = Counter(
                 _name_contrast(contrast)
-                for run in runs
-                for contrast in run.facts.get("contrasts", ())
+                for verdict in verdicts
+                for contrast in verdict.facts.get("contrasts", ())
                 if state
                 == (contrast[region]["state"] if _has_value(contrast[region]) else "not tested")
             )
-            names[region] = add_counts(counts.items(), "runs") if len(runs) > 1 else list(counts)
+            names[region] = (
+                [f"{name} ({count} of {len(verdicts)})" for name, count in counts.items()]
+                if len(verdicts) > 1
+                else list(counts)
+            )
         if places := list_places(names):
             yield statement.format(contrasts=places)

@@ -15,12 +15,12 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.json_values import parse_json
 from bids_sr.io.notices import Notice, read_record
 from bids_sr.report.run_summaries import (
-    VERDICT_SUFFIX,
     RunSummary,
     read_run_summary,
     read_times,
     strip_participant,
 )
+from bids_sr.report.stored_verdicts import VERDICT_SUFFIX
 
 _MAX_FEW_PARTICIPANTS = 100
 """Number of participants whose files may be read at the end of every call."""

@@ -14,8 +14,9 @@ from bids_sr.evaluation.verdict_lines import verdict_line
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.tables import read_column
 from bids_sr.report.run_checks import list_checks
+from bids_sr.report.stored_verdicts import VERDICT_SUFFIX
 
-VERDICT_SUFFIX, TABLE_SUFFIX = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
+TABLE_SUFFIX = "_desc-evaluation_metrics.tsv"
 CONFOUNDS_SUFFIX, REGISTRATION_SUFFIX = (
     "_desc-confounds_timeseries.tsv",
     "_desc-registration_metrics.json",
@@ -72,7 +73,7 @@ def _read_cached_summary(
     motion = motion_summary(displacement)
     mean_text, moved_text = (f"{motion[0]:.2f}", number(motion[1], ".0%")) if motion else ("", "")
     return {
-        "run": strip_participant(stem, label),
+        "run": strip_participant(stem, label) + (" (all runs)" if verdict.get("runs") else ""),
         "not applied": ", ".join(evidence.not_applied),
         _MEAN_MOTION_COLUMN: mean_text,
         _MOVED_COLUMN: moved_text,

@@ -8,6 +8,7 @@ from bids_sr.engine.flow import add_methods_text, concatenate, subworkflow
 from bids_sr.engine.nodes import scope_name
 from bids_sr.engine.outputs import Outputs
 from bids_sr.engine.step import Part
+from bids_sr.evaluation.changes import StoredChanges
 from bids_sr.glm.steps import spaces
 from bids_sr.group.combination.run_combination import LEAST_RUNS_OF_SPREAD
 from bids_sr.group.combination.steps import (
@@ -15,6 +16,7 @@ from bids_sr.group.combination.steps import (
     contrasted_regions,
     figures as participant_figures,
     resampled_runs,
+    runs_verdict,
     shared_error,
     sibling_runs,
     tested_runs,
@@ -27,6 +29,7 @@ from bids_sr.survey.preflight.combined_runs import (
     RunGroup,
     group_runs,
     list_uncombined_contrasts,
+    name_over_runs,
 )
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.report_run import ReportedRun, make_scene_images
@@ -100,7 +103,7 @@ class CombinedMaps:
     `maps` has maps and regions in the frame of the first run. `rows` are the size of the regions
     and the expected share of the wrong sign. `resampled` are effects, variances and errors of the
     runs in this frame. `regions` are the means of regions in contrasts over runs in the exported
-    series, and their clusters; None if there are none.
+    series, and their clusters, and `changes` what they say changed; None if there are none.
     """
 
     frame: FramedRuns
@@ -108,6 +111,7 @@ class CombinedMaps:
     rows: Mapping[str, Rows]
     resampled: Mapping[str, list[Map]]
     regions: Table | None
+    changes: StoredChanges | None
 
     @property
     def group(self) -> RunGroup:
@@ -153,13 +157,15 @@ class _CombinedSeries:
 
     `maps`: maps and regions in the frame of the first run, and `space_maps` in other spaces.
     `rows`: size of the regions and expected share of the wrong sign. `regions`: means of regions
-    in contrasts over runs, and clusters of these contrasts; None if there are none.
+    in contrasts over runs, and clusters of these contrasts, and `changes` what they say changed;
+    None if there are none.
     """
 
     maps: list[Map]
     space_maps: list[Map]
     rows: Rows
     regions: Table | None = None
+    changes: StoredChanges | None = None
 
 
 def _combine_group(
@@ -229,6 +235,7 @@ def _combine_group(
         rows={name: result.rows for name, result in combined_series.items()},
         resampled=resampled_maps,
         regions=None if primary is None else primary.regions,
+        changes=None if primary is None else primary.changes,
     )
 
 
@@ -505,9 +512,9 @@ def _add_contrasts_over_runs(
         combination=combination,
         over_runs=over_runs,
     )
-    regions = None
+    regions = changes = None
     if combination.series_name == first.plan.primary:
-        regions = _contrast_regions(
+        regions, changes = _contrast_regions(
             frame, resampled_maps, difference_maps, place_errors, tested_rows, agreement
         )
     maps, space_maps = concatenate([combined.maps, difference_maps]), combined.space_maps
@@ -522,7 +529,9 @@ def _add_contrasts_over_runs(
     for name, terms in over_runs.items():
         add_methods_text(Part.MAPS, combined_runs.describe_contrast_over_runs(name, terms))
     add_methods_text(Part.MAPS, combined_runs.CONTRASTS_OVER_RUNS_TEXT)
-    return _CombinedSeries(maps=maps, space_maps=space_maps, rows=rows, regions=regions)
+    return _CombinedSeries(
+        maps=maps, space_maps=space_maps, rows=rows, regions=regions, changes=changes
+    )
 
 
 def _store_combined(frame: FramedRuns, series: str, combined: _CombinedSeries) -> None:
@@ -541,10 +550,10 @@ def _contrast_regions(
     place_errors: dict[str, Facts],
     tested_rows: Rows | None,
     agreement: Facts,
-) -> Table:
+) -> tuple[Table, StoredChanges]:
     """Measure the regions of contrasts over runs in the exported series, and store the table."""
     first, runs = frame.first, frame.runs
-    regions, columns = contrasted_regions.contrast_regions(
+    regions, columns, changes = contrasted_regions.contrast_regions(
         {name: run.maps.regions for name, run in runs.items() if run.maps.regions is not None},
         resampled_maps,
         place_errors,
@@ -566,7 +575,7 @@ def _contrast_regions(
         series_name=first.plan.primary,
     )
     frame.outputs.store_metrics(regions, "regions", columns)
-    return regions
+    return regions, changes
 
 
 def _is_calibrated(run: ReportedRun, series: str) -> bool:
@@ -614,26 +623,33 @@ def _report_combined(analysis: Analysis, combined_maps: CombinedMaps) -> None:
     plan = frame.first.plan
     series = plan.primary if plan.primary in combined_maps.maps else list(combined_maps.maps)[-1]
     outputs = analysis.outputs(group.entities, axis_order=plan.bold.axis_order)
+    names = {name: name_over_runs(name, terms) for name, terms in group.over_runs.items()}
     with subworkflow(scope_name(f"{_make_scope_name(group)}_report"), high_resolution=True):
+        verdict, result = runs_verdict.judge_runs(
+            combined_maps.maps[series],
+            combined_maps.rows[series],
+            {name: run.evaluation.evidence for name, run in frame.runs.items()},
+            combined_maps.changes,
+            series=series,
+            names=names,
+            tested_mm=_list_tested_sizes(plan),
+            runs={name: run.plan.bold.stem for name, run in frame.runs.items()},
+        )
+        frame.outputs.store_metrics(verdict, "verdict")
         outputs.store_figures(
             participant_figures.draw_participant(
                 concatenate(combined_maps.maps.values()),
                 combined_maps.resampled[series],
                 combined_maps.rows[series],
                 make_scene_images(frame.first),
-                {
-                    name: rows
-                    for name, run in frame.runs.items()
-                    if series in run.maps.series
-                    and (rows := run.maps.series[series].error_rows) is not None
-                },
+                result,
                 regions=combined_maps.regions,
                 page=participant_figures.ParticipantPage(
                     entities=group.entities,
                     over_sessions=group.over_sessions,
-                    at_rest=plan.at_rest,
                     factor=plan.bold.factor,
                     stored=replace(plan.stored, primary=series),
+                    names=names,
                     uncombined=list_uncombined_contrasts(group),
                     tested_mm=_list_tested_sizes(plan),
                 ),

@@ -375,7 +375,8 @@ def _make_row(
     `error_sd` is the standard deviation of the reconstruction error; None if it is not known.
     """
     region, fwhm_mm = mean
-    lower, upper = effect.compute_interval(error_sd or 0.0, errors.dof)
+    total = effect.add_error(error_sd or 0.0, errors.dof)
+    lower, upper = total.compute_interval()
     if region.origin == "cluster" and effect.noise_dof < _MIN_CLUSTER_DOF:
         lower = upper = np.nan
     return {
@@ -392,7 +393,7 @@ def _make_row(
         "lower": lower,
         "upper": upper,
         # only labels of the atlas are tested together
-        "p": effect.compute_p(error_sd or 0.0, errors.dof) if region.origin == "atlas" else np.nan,
+        "p": total.compute_p() if region.origin == "atlas" else np.nan,
         **effect.others,
         **({} if region.cluster is None else describe_peak(region.cluster)),
     }

@@ -164,10 +164,9 @@ def _name_sizes(evidence: RunEvidence, zooms: Sequence[float], factor: Factor) -
 def _gather_maps(run: JudgedRun, page: RunPage) -> "PageMaps":
     """Return the maps of the first screen, with the names of their files."""
     from bids_sr.report.figure_steps.page_maps import PageMaps
-    from bids_sr.report.first_screen import UseRow
+    from bids_sr.report.first_screen import locate_regions
 
     sizes = run.evidence.self_test.sizes
-    regions = UseRow("Regions", file=_locate_regions(page.entities))
     return PageMaps(
         shown_maps=run_maps_figures.sort_maps(run.maps),
         images=run.images,
@@ -178,16 +177,8 @@ def _gather_maps(run: JudgedRun, page: RunPage) -> "PageMaps":
         known=run.truth_maps or {},
         half_resolution=run.half_resolution_maps,
         reduced=f"{sizes[0]} mm" if sizes else "",
-        further_files=[regions] if page.has_regions else [],
+        further_files=[locate_regions(page.entities)] if page.has_regions else [],
     )
-
-
-def _locate_regions(entities: Mapping[str, str]) -> str:
-    """Return the path of the table of regions, relative to the output directory."""
-    from bids_sr.engine.store import derivative_path
-
-    table = {"desc": "regions", "suffix": "metrics", "datatype": "func", "extension": ".tsv"}
-    return derivative_path({**entities, **table})
 
 
 @figure(

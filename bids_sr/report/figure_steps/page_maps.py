@@ -1,7 +1,7 @@
 """Maps that a page begins with: pictures, sentences and files to use, by contrast."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class PageMaps:
     `known` is known activation (signal units) by contrast. `half_resolution` is the file of the
     maps of the test, None if there are none, and `reduced` the voxel size of the downsampled run
     in words. `further_files` are to be used for every contrast.
+    The mask of contrasts `over_runs` contains significant voxels unless signs were tested.
     """
 
     shown_maps: ShownMaps
@@ -53,6 +54,7 @@ class PageMaps:
     half_resolution: Path | None = None
     reduced: str = ""
     further_files: Sequence[UseRow] = ()
+    over_runs: Collection[str] = ()
 
     def make_views(self, result: RunResult, first_contrast: str) -> list[ContrastView]:
         """Return picture, sentence and files of each contrast; one view if there are no maps."""
@@ -125,8 +127,9 @@ class PageMaps:
         the data do not suffice for the unsmoothed map, only the safe map is used. If no detail may
         be interpreted, the map is the B-spline map with the least smoothing that is stored.
         """
-        is_opened = any(item.active.opens_safe_map for item in result.contrasts)
-        series = result.method if is_opened else "bspline"
+        is_opened = bool(result.changes)
+        is_opened |= any(item.active.opens_safe_map for item in result.contrasts)
+        series = result.method if is_opened and result.method else "bspline"
         map_stats = ("effect", self.shown_maps.display.statistic)
         stored_stats = {
             width: stat
@@ -165,7 +168,11 @@ class PageMaps:
             by_series = self.shown_maps.stats.get((contrast, stat, width), {})
             if series in by_series:
                 yield UseRow(name, file=self._locate(by_series[series]), remark=text)
-        mask = self.shown_maps.regions.get((contrast, SIGN_RELIABLE, width), {}).get(series)
+        masks = (
+            self.shown_maps.regions.get((contrast, kind, width), {}).get(series)
+            for kind in (SIGN_RELIABLE, "Fdr")[: 2 if contrast in self.over_runs else 1]
+        )
+        mask = next((item for item in masks if item is not None), None)
         if mask is not None:
             effect = self.shown_maps.stats[contrast, map_stat, width][series].volume.data
             effects = effect[mask.volume.data > 0.5]
@@ -197,4 +204,4 @@ def _describe_mask(effects: Array, *, in_percent: bool) -> str:
 
 def _select(result: RunResult, contrast: str) -> RunResult:
     """Return the result for one contrast, or the result if it has no contrasts."""
-    return result.select(contrast) if result.contrasts else result
+    return result.select(contrast) if result.contrasts or result.changes else result

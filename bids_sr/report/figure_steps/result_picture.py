@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
+from scipy import ndimage
 
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.evaluation.reference_maps import TRUE_T
@@ -19,6 +20,7 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import Factor
 from bids_sr.io.json_values import as_number
 from bids_sr.io.series import ACQUIRED, ACQUIRED_BAND, MEASURED
+from bids_sr.io.smoothing_words import smoothing_text
 from bids_sr.io.volume import Volume
 from bids_sr.report.figure_steps.display_grids import read_grid, resample_to
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
@@ -51,7 +53,8 @@ class PictureMaps:
     @property
     def name(self) -> str:
         """Name of the contrast on the page."""
-        return quote_contrast(self.contrast).strip("“”")
+        names = [change.name for change in self.result.changes]
+        return names[0] if names else quote_contrast(self.contrast).strip("“”")
 
     @property
     def stat(self) -> str:
@@ -126,7 +129,14 @@ def _render_groups(
 
 
 def _select_active(maps: PictureMaps) -> MaskArray:
-    """Return the voxels that are active in the acquired map, or the brain if there are none."""
+    """Return the voxels that are active in the acquired map, or the brain if there are none.
+
+    In a contrast over runs, they are the largest cluster of significant voxels.
+    """
+    significant = maps.find_region("Fdr") if maps.result.changes else None
+    if significant is not None and significant.any():
+        labels, _ = ndimage.label(significant)
+        return np.asarray(labels == np.bincount(labels[labels > 0]).argmax())
     width = maps.shown_maps.find_least_smoothing(maps.contrast, maps.stat)
     t = maps.shown_maps.stats.get((maps.contrast, "t", width), {}).get(ACQUIRED)
     if t is None:
@@ -140,8 +150,8 @@ def _make_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
 
     If the detail was compared with a reference, these are acquired, super-resolved and reference
     effect, and added and true detail. Without a reference, they are the super-resolved effect, and
-    the maps of the test. If no detail may be interpreted, they are the acquired and the B-spline
-    effect.
+    the maps of the test. In a contrast over runs, they are both effects, and the mask. If no
+    detail may be interpreted, they are the acquired and the B-spline effect.
     """
     from bids_sr.report.figures.result_picture import PanelGroup
 
@@ -149,6 +159,14 @@ def _make_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
     title = f"{'Effect' if maps.stat == 'effect' else maps.stat} of {maps.name}"
     acquired = _make_panel(maps, "acquired", result.acquired, by_series[ACQUIRED].volume)
     shown = result.shown
+    if result.changes and result.method in by_series:
+        volume = by_series[result.method].volume
+        outline = maps.find_region("Fdr")
+        is_found = outline is not None and bool(outline.any())
+        note = "FDR .05 outlined" if is_found else "no voxel with FDR .05"
+        panels = [acquired, _make_panel(maps, result.method, note, volume, outline)]
+        width = maps.shown_maps.find_least_smoothing(maps.contrast, maps.stat)
+        return [PanelGroup(title, smoothing_text(width, 0), panels)]
     if shown is None or shown.active.deciding_row is None or result.method not in by_series:
         panels = [acquired]
         if "bspline" in by_series:

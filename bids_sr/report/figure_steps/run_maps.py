@@ -52,6 +52,14 @@ class ShownMaps:
         preferred = dict.fromkeys((evidence_contrast, "all", *contrasts))
         return [contrast for contrast in preferred if contrast in contrasts]
 
+    def omit(self, keys: Collection[tuple[str, float]]) -> "ShownMaps":
+        """Return the maps without some contrasts and widths (FWHM, mm)."""
+        stats, regions = (
+            {key: by_series for key, by_series in maps.items() if (key[0], key[2]) not in keys}
+            for maps in (self.stats, self.regions)
+        )
+        return ShownMaps(stats=stats, regions=regions)
+
     def find_least_smoothing(self, contrast: str, stat: str) -> float:
         """Return the least smoothing (FWHM, mm) of the maps of a contrast and statistic."""
         return min(

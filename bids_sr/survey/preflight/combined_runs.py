@@ -7,7 +7,7 @@ time and field strength must be equal as well.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import mode
@@ -121,10 +121,30 @@ def format_terms(terms: Sequence[RunTerm]) -> str:
     >>> format_terms(terms)
     '2*a in run-2 - a in run--1'
     """
+    return _join_terms(
+        (term.weight, f"{term.contrast} in {' and '.join(term.runs)}") for term in terms
+    )
+
+
+def name_over_runs(name: str, terms: Sequence[RunTerm]) -> str:
+    """Return the name of a contrast over runs as it was requested, from its name in files.
+
+    >>> run, weights = "run-{}", (1, -1)
+    >>> terms = [RunTerm(label=run.format(w), contrast="a", weight=w, runs=()) for w in weights]
+    >>> name_over_runs("aRun1MinusARun2", terms), name_over_runs("change", terms)
+    ('a@run-1 − a@run--1', 'change')
+    """
+    if not any(word in name for word in ("Minus", "Plus")):
+        return name
+    named = ((term.weight, f"{term.contrast}@{term.label}".rstrip("@")) for term in terms)
+    return _join_terms(named).replace("- ", "− ")
+
+
+def _join_terms(terms: Iterable[tuple[float, str]]) -> str:
+    """Return weights and texts of terms as a formula."""
     formula = " ".join(
-        ("- " if term.weight < 0 else "+ ")
-        + f"{abs(term.weight):g}*{term.contrast} in {' and '.join(term.runs)}".removeprefix("1*")
-        for term in terms
+        f"{'-' if weight < 0 else '+'} " + f"{abs(weight):g}*{text}".removeprefix("1*")
+        for weight, text in terms
     )
     return formula.removeprefix("+ ")
 

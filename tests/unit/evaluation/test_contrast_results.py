@@ -12,9 +12,9 @@ from bids_sr.evaluation.evidence import find_strongest
 from bids_sr.evaluation.missing_blocks import iterate_block_counts
 from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.evaluation.result_text import (
-    list_interpretable,
     name_contrast,
-    plain_results,
+    plain_result,
+    write_headline,
     write_result,
 )
 from bids_sr.evaluation.statements import Statement
@@ -153,7 +153,9 @@ def test_the_contrast_with_most_acquired_activation_is_shown():
         for row in make_measured_rows({"house": ((0.52, 0.02), (0.35, 0.08))})
     ]
     measured = result_of([*rows, *without_interval], sizes=("6 mm", "3 mm"))
-    assert "52 % (no interval) measured at 3 mm" in plain(write_result(measured))
+    text = plain(write_result(measured))
+    assert "sbl explains 52 % (no interval)" in text
+    assert Statement.BY_TEST in text
 
 
 def test_without_interpretable_detail_the_b_spline_maps_are_advised():
@@ -166,7 +168,7 @@ def test_without_interpretable_detail_the_b_spline_maps_are_advised():
     text = write_result(result)
     assert "B-spline" in text
     assert f"({Statement.FEW_BLOCKS.short})" in text
-    assert list_interpretable(result) == ""
+    assert write_headline(result) == text
     assert write_result(RunResult()) == Statement.NOTHING_COMPARED
     unapplied = write_result(RunResult(not_applied=("sbl", "srgan")))
     assert "sbl and srgan were not applied" in unapplied
@@ -185,7 +187,8 @@ def test_conditions_that_were_not_tested_are_named():
 
 def test_results_are_plain_values():
     rows = [*make_tested_rows(), *make_measured_rows({"all": ((-0.05, 0.1), (-0.05, 0.1))})]
-    facts = {item["contrast"]: item for item in plain_results(collect(rows).values())}
+    result = RunResult(contrasts=tuple(collect(rows).values()))
+    facts = {item["contrast"]: item for item in plain_result(result)["contrasts"]}
     assert facts["face"]["active"]["reason"]
     assert facts["bodyMinusOthers"]["active"]["state"] == "recovered"
     assert facts["bodyMinusOthers"]["brain"]["state"] == "not supported"

@@ -21,7 +21,8 @@ from bids_sr.evaluation.support_table import tabulate_support
 from bids_sr.evaluation.verdict import Verdict, make_verdict
 from bids_sr.group.comparisons import compare_primary
 from bids_sr.io.json_records import record_from_json, record_to_json
-from bids_sr.report.run_summaries import VERDICT_SUFFIX, read_run_summary
+from bids_sr.report.run_summaries import read_run_summary
+from bids_sr.report.stored_verdicts import VERDICT_SUFFIX
 from bids_sr.report.verdict_html import verdict_html
 
 N_TABLES = 50

@@ -56,12 +56,12 @@ def test_the_noise_of_a_mean_includes_the_correlation_between_voxels():
 
 def test_the_interval_covers_both_errors():
     mean = MeanEffect(effect=2.0, noise_sd=3.0, noise_dof=1e6)
-    lower, upper = mean.compute_interval(error_sd=4.0, error_dof=1e6)
+    lower, upper = mean.add_error(4.0, 1e6).compute_interval()
     assert (lower, upper) == pytest.approx((2 - 1.96 * 5, 2 + 1.96 * 5), abs=1e-3)
     # with one known and one uncertain standard deviation, by Welch and Satterthwaite: 12 degrees
     # of freedom, and the 97.5 % quantile of Student's t is 2.1788
     uncertain = MeanEffect(effect=0.0, noise_sd=1.0, noise_dof=3.0)
-    _, upper = uncertain.compute_interval(error_sd=1.0, error_dof=1e9)
+    _, upper = uncertain.add_error(1.0, 1e9).compute_interval()
     assert upper == pytest.approx(2.1788 * np.sqrt(2), rel=1e-4)
 
 
@@ -92,9 +92,9 @@ def test_several_series_are_fitted_as_if_they_were_alone():
 
 def test_p_is_below_the_level_if_the_interval_excludes_0():
     for effect in (1.9, 2.1):
-        mean = MeanEffect(effect=effect, noise_sd=0.6, noise_dof=1e6)
-        lower, _ = mean.compute_interval(error_sd=0.8, error_dof=1e6)
-        assert (lower > 0) is (mean.compute_p(error_sd=0.8, error_dof=1e6) < 0.05)
+        mean = MeanEffect(effect=effect, noise_sd=0.6, noise_dof=1e6).add_error(0.8, 1e6)
+        lower, _ = mean.compute_interval()
+        assert (lower > 0) is (mean.compute_p() < 0.05)
     assert np.isnan(MeanEffect(effect=1.0, noise_sd=0.0, noise_dof=3.0).compute_p())
 
 

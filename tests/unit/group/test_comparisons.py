@@ -1,7 +1,7 @@
 """The prespecified comparison: references, sample size, and excluded participants."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,14 +27,16 @@ from bids_sr.group.first_screen import (
     primary_status,
 )
 from bids_sr.group.input_tables import find_tables
-from bids_sr.group.map_records import GroupMaps
+from bids_sr.group.map_records import GroupMapRecord, GroupMaps
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.values import JoinedTables, participants_by_series
-from bids_sr.group.verdicts import finding_sentence, select_findings
+from bids_sr.group.verdicts import select_findings
 from bids_sr.report.first_screen import FirstScreen
+from bids_sr.report.stored_verdicts import StoredVerdict
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")
+NO_MAPS = GroupMaps()
 NO_COMPARISONS = pd.DataFrame(columns=["part"])
 NOTHING_REPORTED = pd.DataFrame(columns=["task", "series", "statistic"])
 
@@ -53,6 +55,8 @@ def first_screens(
     tasks: dict[str, dict[str, int]] | None = None,
     reported: pd.DataFrame | None = None,
     methods: Sequence[str] = ("sbl",),
+    verdicts: Sequence[StoredVerdict] = (),
+    maps: GroupMaps = NO_MAPS,
 ) -> list[FirstScreen]:
     """Return the first screens of tasks; by default, of comparisons of the task tap."""
     table = (
@@ -75,7 +79,7 @@ def first_screens(
     if tasks is None:
         tasks = {"tap": {label: 1 for row in comparisons for label in row.participants}}
     contents = GroupContents(
-        tasks=tasks, tables=tables, comparisons=table, maps=GroupMaps(), method="sbl"
+        tasks=tasks, tables=tables, comparisons=table, maps=maps, method="sbl", verdicts=verdicts
     )
     return list(list_screens(contents))
 
@@ -88,6 +92,7 @@ def reasons_of(row: Any, **runs: int) -> str:
         comparisons=pd.DataFrame(),
         maps=GroupMaps(),
         method="sbl",
+        verdicts=(),
     )
     return " ".join(list_primary_reasons(tables, row))
 
@@ -153,8 +158,7 @@ def test_the_primary_comparison_comes_first_and_all_others_are_exploratory(
     assert [numbers[0], *numbers[2:5]] == pytest.approx([100 * x for x in shown], abs=0.51)
     assert f"About {first.n_needed:.0f} participants" in reasons_of(first)
     assert [row.names for row in screen.rows[:2]] == [("sub-12",), ("sub-11",)]
-    assert [row.cells[0].answer for row in screen.rows] == ["yes"] * 12
-    rivals = [float(row.cells[0].reason.split()[1]) for row in screen.rows]
+    rivals = [float(row.cells[0].answer.split()[1]) for row in screen.rows]
     values = [float(row.cells[0].number) for row in screen.rows]
     points = [100 * difference for difference in sorted(first.differences, reverse=True)]
     assert np.subtract(values, rivals) == pytest.approx(points, abs=1.01)
@@ -300,26 +304,83 @@ def test_tasks_without_reference_data_are_named() -> None:
     assert "Participants without a value: sub-98, sub-99 (2 runs)." in reasons
 
 
-def test_tasks_without_a_reference_show_the_test() -> None:
-    tested = {"reference": "oneLevelDown", "region": "acquired40"}
-    shares = by_participant([0.5, 0.3, 0.6, math.nan])
-    values = pd.concat(
-        [
-            values_of({"sbl": by_participant([0.9] * 4)}, contrast="face", **tested),
-            values_of({"sbl": shares, "tv": by_participant([0.9] * 4)}, **tested),
-        ],
-        ignore_index=True,
-    )
-    (screen,) = first_screens(NO_COMPARISONS, values, {"tap": dict.fromkeys(shares, 1)})
+def make_verdict(label: str, shares: Mapping[str, float], **facts: Any) -> StoredVerdict:
+    """Return the verdict of a participant with tested shares in active voxels by contrast."""
+    contrasts = [
+        {
+            "contrast": name,
+            "active": {
+                "state": "recovered",
+                "explained_variance": share,
+                "lower": None if share is None else share - 0.1,
+                "upper": None if share is None else share + 0.1,
+                "reference": "oneLevelDown",
+            },
+        }
+        for name, share in shares.items()
+    ]
+    stored = {"contrasts": contrasts, **facts}
+    return StoredVerdict(participant=label, task="tap", stem=f"sub-{label}_task-tap", facts=stored)
+
+
+def test_tasks_without_a_reference_show_the_values_of_the_participants_pages() -> None:
+    shares = {"00": 0.5, "01": 0.3, "02": 0.6, "03": None}
+    verdicts = [
+        make_verdict(label, {"face": 0.9, "all": share}) for label, share in shares.items()
+    ]
+    tasks = {"tap": dict.fromkeys(shares, 1)}
+    values = values_of({"sbl": by_participant([0.9] * 4)}, contrast="face")
+    (screen,) = first_screens(NO_COMPARISONS, values, tasks, verdicts=verdicts)
     assert screen.views[0].kind == "tested"
     assert (
         "In the test, sbl explains 50\N{NO-BREAK SPACE}% of the detail of “all”"
         in screen.views[0].sentence
     )
     assert "median of 3 participants" in screen.views[0].sentence
-    assert [(row.names[0], row.cells[0].number) for row in screen.rows] == [
+    assert [(row.names[0], row.cells[0].number[:2]) for row in screen.rows] == [
         *(("sub-00", "50"), ("sub-01", "30"), ("sub-02", "60"))
     ]
+
+
+def test_a_contrast_over_runs_comes_first_with_what_changed_in_each_participant() -> None:
+    record = GroupMapRecord(
+        names=GroupNames(),
+        task="tap",
+        variant="n/a",
+        key=("aRun2MinusARun1", "sbl", 5.0, "effect"),
+        space="MNI",
+        weights={},
+        terms=[
+            {"label": f"run-{run}", "contrast": "a", "weight": weight}
+            for run, weight in ((2, 1.0), (1, -1.0))
+        ],
+        members=(),
+        excluded={},
+        checksums={},
+    )
+    region = {"region": "motor", "effect": 1.0, "lower": 0.4, "upper": 1.6}
+    verdicts = [
+        make_verdict(
+            label,
+            {"all": 0.5},
+            changes=[
+                {"contrast": "aRun2MinusARun1", "regions": [{**region, "is_found": is_found}]}
+            ],
+        )
+        for label, is_found in (("01", True), ("02", False))
+    ]
+    first, second = first_screens(
+        NO_COMPARISONS,
+        values_of({"sbl": by_participant([0.9] * 2)}),
+        {"tap": {"sub-01": 1, "sub-02": 1}},
+        verdicts=verdicts,
+        maps=GroupMaps(records=[record]),
+    )
+    assert "a@run-2 − a@run-1" in first.title
+    assert "fewer than three" in first.views[0].sentence
+    assert [row.cells[0].answer for row in first.rows] == ["motor", "nothing found"]
+    assert [row.cells[0].number for row in first.rows] == ["+1.00 [0.40, 1.60]"] * 2
+    assert "explains" in second.views[0].sentence
 
 
 def test_the_first_screen_has_the_smoothing_before_super_resolution() -> None:
@@ -479,17 +540,3 @@ def test_runs_in_which_a_method_was_not_applied_are_not_compared(
     )
     assert participant_values.to_dict() == {"zerofill": 0.02, "srgan": 0.1}
     assert one(compare_methods(group_values.values), "sbl", "zerofill").n == 8
-
-
-def test_the_verdict_is_qualified_if_explained_variance_does_not_differ_from_0() -> None:
-    rng = np.random.default_rng(0)
-    low = list(-0.3 + 0.02 * rng.normal(size=12))
-    series = {
-        "sbl": by_participant(list(0.02 * rng.normal(size=12))),
-        "zerofill": by_participant(low),
-    }
-    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"], {})
-    assert "not detectably above 0 %" in finding_sentence(method_findings[0])
-    series["sbl"] = by_participant(list(0.3 + 0.02 * rng.normal(size=12)))
-    method_findings = select_findings(compare_methods(values_of(series)), ["sbl"], {})
-    assert "not detectably above" not in finding_sentence(method_findings[0])

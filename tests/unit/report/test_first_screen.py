@@ -72,10 +72,10 @@ def test_measured_values_are_filled_and_tested_values_are_hollow():
     rows = [*make_tested_rows({"all": ((0.5, 0.1), (0.4, 0.1)), "scene": ((0.5, 0.1),) * 2})]
     page = first_screen([*rows, *make_measured_rows(MEASURED)])
     answers = read_answers(page)
-    assert [cells[1] for cells in answers.values()] == ["52 [50, 54]", "50 [40, 60]"]
-    assert [cells[3] for cells in answers.values()] == ["35 [27, 43]", "50 [40, 60]"]
-    circles = [circle.classes for circle in page.all("circle")]
-    assert circles == [[], [], ["hollow"], ["hollow"]]
+    assert [cells[1] for cells in answers.values()] == ["52 [50, 54]", "37 (no interval)"]
+    assert [cells[3] for cells in answers.values()] == ["35 [27, 43]", "10 (no interval)"]
+    assert answers["scene"][0] == "✓ yes: decided by the test"
+    assert [circle.classes for circle in page.all("circle")] == [[], [], [], []]
     assert "In the test" not in sentence_of(page)
 
 

@@ -1,11 +1,18 @@
 """Paragraph on the results of a task, from the stored verdicts of its runs."""
 
 import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 from data.rows import judge_rows, make_detail_row, make_measured_rows, make_tested_rows
 
+from bids_sr.evaluation.changes import find_change, write_change
+from bids_sr.evaluation.contrast_results import collect_results
+from bids_sr.evaluation.result import make_result
+from bids_sr.evaluation.result_text import plain_result
+from bids_sr.glm.region_means import MeanEffect
 from bids_sr.report.results_paragraph import write_paragraphs
 
 SELF_TEST = {"from_mm": [12, 12, 3.3], "to_mm": [6, 6, 3.3]}
@@ -46,51 +53,50 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
     assert "no high-resolution reference" not in text
 
 
-def make_difference(**cells: object) -> dict[str, object]:
-    shared = {
-        "contrast": "change",
-        "origin": "roi",
-        "fwhm_mm": 0,
-        "q": "n/a",
-        "detail": "recovered",
-    }
-    values = {"effect": 0.5, "lower": 0.2, "upper": 0.8, "smallest_change": 0.4}
-    return {**shared, "region": "motor", **values, **cells}
+def store_all_runs(
+    root: Path, label: str, effects: Mapping[str, float], runs: Sequence[str]
+) -> str:
+    """Store the verdict of all runs, with changes of regions, and return its text.
 
-
-def test_a_difference_between_runs_is_reported_with_its_smallest_change(tmp_path: Path) -> None:
-    """A region of interest has no q; without one, the label with the smallest q is shown.
-
-    Labels of several participants are not summarized.
+    Changes above .5 are found.
     """
-    labels = [
-        make_difference(origin="atlas", region=name, q=q, effect=q)
-        for name, q in (("left", 0.2), ("right", 0.01))
-    ]
-    rows = {
-        "sub-01": [*labels, make_difference(), make_difference(fwhm_mm=5, effect=9)],
-        "sub-02": [make_difference(effect=0.7, smallest_change=0.6, detail="not testable")],
-        "sub-03": labels,
-        "sub-04": labels,
-    }
-    for name, cells in rows.items():
-        store(tmp_path, f"{name}_task-tap", make_tested_rows())
-        pd.DataFrame(cells).to_csv(
-            tmp_path / name / "func" / f"{name}_task-tap_desc-regions_metrics.tsv",
-            sep="\t",
-            index=False,
-        )
-    single = paragraph(tmp_path, label="01")
-    assert "change in motor was 0.500 % (95 % interval [0.200, 0.800]) of" in single
-    assert "A difference of 0.400 % is found with a probability of 80 %" in single
-    assert "The detail of the difference: recovered." in single
+    noise = {"noise_sd": 0.1, "noise_dof": 50.0}
+    means = {("roi", name): MeanEffect(effect=value, **noise) for name, value in effects.items()}
+    change, _ = find_change("aRun2MinusARun1", "a@run-2 − a@run-1", means)
+    rows = make_tested_rows({"all": ((0.55, 0.1), (0.4, 0.1))})
+    result = make_result("sbl", collect_results(rows, "sbl"), rows, sizes=("6 mm", "3 mm"))
+    facts = plain_result(replace(result, changes=(change,)))
+    facts["runs"] = [f"sub-{label}_task-tap_{run}" for run in runs]
+    folder = root / f"sub-{label}" / "func"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"sub-{label}_task-tap_desc-verdict_metrics.json"
+    file.write_text(json.dumps(facts))
+    return write_change(change).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_the_verdict_of_all_runs_replaces_those_of_its_runs(tmp_path: Path) -> None:
+    """The text of a change is that of the record; others are not listed."""
+    for run, value in (("run-1", 0.5), ("run-2", 0.6)):
+        tested = {"all": ((value, 0.1), (0.4, 0.1))}
+        store(tmp_path, f"sub-01_task-tap_{run}", make_tested_rows(tested))
+    text = store_all_runs(tmp_path, "01", {"motor": 1.0, "still": 0.01}, ("run-1", "run-2"))
+    single = paragraph(tmp_path)
+    assert "In 2 runs of the task tap (1 participant)" in single
+    assert "explained 55 % (95 % interval 45 to 65 %)" in single
+    assert "60 %" not in single
+    assert f"In sub-01, {text}" in single
+    store_all_runs(tmp_path, "02", {"motor": 0.01, "still": 0.02}, ("run-1", "run-2"))
+    both = paragraph(tmp_path)
+    assert "a@run-2 − a@run-1 changed: motor in 1 of 2 participants (sub-01)." in both
+    assert "still" not in both
+
+
+def test_answers_of_the_test_are_counted_if_a_reference_exists(tmp_path: Path) -> None:
+    rows = [*make_tested_rows(), *make_measured_rows({"all": ((0.52, math.nan), (0.35, 0.08))})]
+    store(tmp_path, "sub-01_task-tap", rows)
     text = paragraph(tmp_path)
-    assert "change in motor was 0.500 to 0.700 % (median 0.600, 2 maps) of" in text
-    assert "recovered and not testable" in text
-    assert "left" not in text
-    assert "right" not in text
-    label = paragraph(tmp_path, label="03")
-    assert "change in right (atlas label with the smallest q, .010) was 0.010" in label
+    assert "sbl explained 52 % (no interval) of the detail of “all” in active voxels" in text
+    assert "the test at half the resolution decided" in text
 
 
 def test_several_runs_have_a_range_and_numbers_of_runs(tmp_path: Path) -> None:
@@ -98,7 +104,7 @@ def test_several_runs_have_a_range_and_numbers_of_runs(tmp_path: Path) -> None:
         tested = {"all": ((value, 0.1), (0.4, 0.1)), "face": None}
         store(tmp_path, f"sub-{label}_task-tap", make_tested_rows(tested))
     text = paragraph(tmp_path)
-    for part in ("3 runs of the task tap (3 participants)", "40 % to 60 % (median 50 %, 3 runs)"):
+    for part in ("3 runs of the task tap (3 participants)", "40 % to 60 % (median 50 %, n = 3)"):
         assert part in text
-    assert "“all” (3 runs)" in text
+    assert "“all” (3 of 3)" in text
     assert "In the run of the task tap" in paragraph(tmp_path, label="02")

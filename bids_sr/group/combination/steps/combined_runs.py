@@ -544,7 +544,7 @@ def select_runs(
 ) -> Iterator[RunsOfContrast]:
     """Yield the runs of each contrast at each smoothing, without the names `excluded`."""
     by_map = maps_by_run(resampled_maps)
-    widths = dict.fromkeys(width for _, _, width in by_map)
+    widths = sorted({width for _, _, width in by_map})
     for (contrast, terms), width in product(over_runs.items(), widths):
         used_terms: list[RunTerm] = []
         maps: dict[str, MapsByStatistic] = {}

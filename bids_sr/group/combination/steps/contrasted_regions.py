@@ -15,8 +15,8 @@ import pandas as pd
 from bids_sr.engine.artifacts import Facts, File, Map, Mask, Rows, Table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, Stage, step
+from bids_sr.evaluation.changes import Change, StoredChanges, find_change
 from bids_sr.evaluation.detail_support import classify_detail
-from bids_sr.evaluation.statistics.multiple_comparisons import benjamini_hochberg
 from bids_sr.evaluation.steps.region_effects import COLUMNS, describe_peak, place_peaks
 from bids_sr.glm.clusters import largest_clusters, name_cluster
 from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
@@ -37,7 +37,7 @@ from bids_sr.group.combination.steps.combined_runs import (
 )
 from bids_sr.io.arrays import Array, Float, MaskArray
 from bids_sr.spatial.itk_files import Transforms
-from bids_sr.survey.preflight.combined_runs import RunTerm
+from bids_sr.survey.preflight.combined_runs import RunTerm, name_over_runs
 
 _KEYS = ["origin", "region", "fwhm_mm"]
 _OF_REGION = ("voxels_given", "voxels", "input_fwhm_mm")  # cells that the runs share
@@ -54,6 +54,10 @@ _DESCRIPTIONS = {
         " noise, errors and degrees of freedom",
         "Units": "percent",
     },
+    "q": {
+        "Description": "False discovery rate (Benjamini and Hochberg) of the contrast, among the"
+        " regions of interest or among the atlas labels",
+    },
     "detail": {
         "Description": "Test of the detail of the difference at half the resolution, in active"
         " voxels: recovered, not supported or not testable",
@@ -63,7 +67,7 @@ _DESCRIPTIONS = {
 
 @step(
     Stage.COMBINATION,
-    makes=("contrasted_regions", "contrasted_columns"),
+    makes=("contrasted_regions", "contrasted_columns", "changes"),
     memory=Need(always=0.05, high=0.8),
 )
 def contrast_regions(
@@ -79,7 +83,7 @@ def contrast_regions(
     over_runs: Mapping[str, Sequence[RunTerm]],
     calibrated: bool,
     voxel_mm: float,
-) -> tuple[Table, Facts]:
+) -> tuple[Table, Facts, StoredChanges]:
     """Measure contrasts over runs in regions of interest and atlas labels.
 
     Effects are means over the maps of the runs; regions without a voxel in the frame have the
@@ -90,15 +94,15 @@ def contrast_regions(
     `voxel_mm` is the acquired in-plane voxel size. For the other parameters, see
     `bids_sr.group.combination.steps.combined_runs.contrast_runs`.
 
-    Returns one row per region, contrast and width that all runs of the contrast have, and
-    descriptions of the columns.
+    Returns one row per region, contrast and width that all runs of the contrast have,
+    descriptions of the columns, and the result of each contrast at the least smoothing.
     """
     regions = {name: mask.data > 0 for name, mask in (region_masks or {}).items()}
     if atlas is not None:
         labels = atlas.atlas_bold_hr.data.round().astype(int)
         regions |= {name: labels == number for number, name in atlas.names.items()}
     excluded = exclude_from_contrasts(resampled_maps, series_name, run_agreement)
-    tables = []
+    tables, changes = [], dict[str, Change]()
     tested = classify_detail(tested_rows or (), series_name)
     for used in select_runs(resampled_maps, over_runs, excluded):
         if not used.is_complete or not used.maps.keys() <= run_regions.keys():
@@ -124,15 +128,17 @@ def contrast_regions(
             name: _replace_effects(rows[name].loc[common], placed[name].effect, common_regions)
             for name in placed
         }
-        table = _combine_rows(
+        table, change = _combine_rows(
             common_rows, used, place_sds, used.fwhm_mm / voxel_mm, calibrated=calibrated
         )
+        changes.setdefault(used.contrast, change)
         result = tested.get(used.contrast)
         state = "not testable" if result is None else result.state
         tables.append(table.assign(contrast=used.contrast, series=series_name, detail=state))
     table = pd.concat(tables).reset_index() if tables else pd.DataFrame(columns=_COLUMNS)
     descriptions = {**COLUMNS, **_DESCRIPTIONS}
-    return table.reindex(columns=_COLUMNS), {name: dict(descriptions[name]) for name in _COLUMNS}
+    columns = {name: dict(descriptions[name]) for name in _COLUMNS}
+    return table.reindex(columns=_COLUMNS), columns, tuple(changes.values())
 
 
 @step(Stage.COMBINATION, makes="contrasted_clusters")
@@ -226,8 +232,8 @@ def _combine_rows(
     fwhm_voxels: float,
     *,
     calibrated: bool,
-) -> pd.DataFrame:
-    """Return the rows of a contrast over runs, from the rows of the runs by name."""
+) -> tuple[pd.DataFrame, Change]:
+    """Return rows and result of a contrast over runs, from the rows of the runs by name."""
     estimates = [
         RunEstimate(
             effect=table["effect"].to_numpy(),
@@ -260,16 +266,16 @@ def _combine_rows(
         noise_dof=np.square(combined.variance) / spread,
         error_sd=np.nan if combined.sd is None else errors,
     )
-    effects = [
-        (MeanEffect(effect=row.effect, noise_sd=row.noise_se, noise_dof=row.noise_dof), error)
+    effects = {
+        (str(row.Index[0]), str(row.Index[1])): MeanEffect(
+            effect=row.effect, noise_sd=row.noise_se, noise_dof=row.noise_dof
+        ).add_error(error, ERROR_DOF)
         for row, error in zip(result.itertuples(), errors.tolist(), strict=True)
-    ]
-    intervals = [mean.compute_interval(error, ERROR_DOF) for mean, error in effects]
+    }
+    intervals = [effect.compute_interval() for effect in effects.values()]
     result[["lower", "upper"]] = np.reshape(intervals, (-1, 2))
-    result["smallest_change"] = [
-        mean.compute_smallest_change(error, ERROR_DOF) for mean, error in effects
-    ]
-    is_atlas = result.index.get_level_values("origin") == "atlas"
-    tested = [mean.compute_p(error, ERROR_DOF) for mean, error in effects]
-    result.loc[is_atlas, "q"] = benjamini_hochberg(list(np.asarray(tested)[is_atlas]))
-    return result
+    result["smallest_change"] = [effect.compute_smallest_change() for effect in effects.values()]
+    change, result["q"] = find_change(
+        used.contrast, name_over_runs(used.contrast, used.terms), effects
+    )
+    return result, change

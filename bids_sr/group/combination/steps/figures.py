@@ -1,20 +1,17 @@
 """Figures of the combined map of all runs of a participant."""
 
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from markupsafe import Markup
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Derivative, Map, Rows, Table
 from bids_sr.engine.metric_rows import MetricRow
-from bids_sr.engine.number_text import number
-from bids_sr.glm.activation_regions import Z_95, fdr_region
+from bids_sr.evaluation.result import StoredResult
+from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.contrasts import ALL
-from bids_sr.glm.region_means import ERROR_DOF, MeanEffect
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.group.combination.steps.combined_runs import (
     TERMS,
@@ -26,24 +23,25 @@ from bids_sr.group.combination.steps.combined_runs import (
     parse_reasons,
 )
 from bids_sr.group.combination.steps.resampled_runs import LEAST_SHARED_BRAIN
+from bids_sr.group.combination.steps.runs_verdict import TestedSizes, describe_test
 from bids_sr.group.combination.steps.sibling_runs import SAME_SCALE
 from bids_sr.io.arrays import Array
 from bids_sr.io.frozen import frozen
 from bids_sr.io.grids import BOLDREF, FIRST_BOLDREF, Factor
 from bids_sr.io.json_values import as_mapping, as_number, as_texts
-from bids_sr.io.series import ACQUIRED, MEASURED, get_need
+from bids_sr.io.safe_width import is_safe
+from bids_sr.io.series import ACQUIRED
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
 from bids_sr.report.figure_steps.page_maps import PageMaps
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
-from bids_sr.report.markup import join, render
+from bids_sr.report.first_screen import locate_regions
+from bids_sr.report.markup import join
 from bids_sr.report.sections import FigureSpec
 
 if TYPE_CHECKING:
-    from bids_sr.evaluation.detail_support import ContrastResult
     from bids_sr.evaluation.result import RunResult
-    from bids_sr.evaluation.self_test_results import SelfTestResults
-    from bids_sr.group.combination.overview import MapError, ParticipantMap
+    from bids_sr.group.combination.overview import ParticipantMap
 
 
 @frozen
@@ -51,30 +49,19 @@ class ParticipantPage:
     """Facts of the combined runs of a participant on their page.
 
     `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
-    states whether runs are from several sessions, and `at_rest` whether maps show seeds instead of
-    conditions. `factor` is the acquired relative to the super-resolved voxel size. `stored`
-    determines which maps are stored. `uncombined` are phrases on contrasts that are not combined,
-    with the reason. `tested_mm` are voxel sizes (mm) of the downsampled and of the acquired runs;
-    None if they are unknown.
+    states whether runs are from several sessions. `factor` is the acquired relative to the
+    super-resolved voxel size. `stored` determines which maps are stored. `names` are the names of
+    contrasts over runs as requested, by contrast. `uncombined` are phrases on contrasts that are
+    not combined, with the reason. `tested_mm` are voxel sizes of the test; None if unknown.
     """
 
     entities: Mapping[str, str]
     over_sessions: bool
-    at_rest: bool
     factor: Factor
     stored: StoredMaps
+    names: Mapping[str, str] = field(default_factory=dict)
     uncombined: Sequence[str] = ()
-    tested_mm: tuple[Sequence[float], Sequence[float]] | None = None
-
-    def describe_test(self) -> "SelfTestResults":
-        """Return the voxel sizes of the test of the primary series."""
-        from bids_sr.evaluation.self_test_results import SelfTestResults, parse_self_test
-
-        if self.tested_mm is None:
-            return SelfTestResults()
-        from_mm, to_mm = self.tested_mm
-        facts = {"from_mm": from_mm, "to_mm": to_mm, "series": {self.stored.primary: {}}}
-        return parse_self_test((), facts)
+    tested_mm: TestedSizes | None = None
 
 
 @figure(
@@ -86,19 +73,19 @@ def draw_participant(
     resampled_maps: list[Map],
     rows: Rows,
     images: SceneImages,
-    run_rows: dict[str, Rows] | None = None,
+    result: StoredResult,
     regions: Table | None = None,
     *,
     page: ParticipantPage,
 ) -> Iterator[FigureDrawing]:
-    """Draw the combined map of all runs: table of runs and errors, and a slice of the effect.
+    """Draw the first screen of all runs, and the reasons of its answers.
 
     `maps` are combined maps and regions of all series, in the frame of the first run.
     `resampled_maps` are effects, variances and errors of the primary series in each run, in the
     same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
-    maps, of the primary series. `images` are images of the first run that the maps are drawn on.
-    `run_rows` are sizes of the regions in the maps of each run, by name of the run. `regions` are
-    means of regions in contrasts over runs, and their clusters; None if there are none.
+    maps, of the primary series. `images` are images of the first run that the maps are drawn on,
+    and `result` is that of `runs_verdict.judge_runs`. `regions` are means of regions in contrasts
+    over runs, and their clusters; None if there are none.
     """
     from bids_sr.group.combination.overview import (
         no_map_html,
@@ -113,16 +100,13 @@ def draw_participant(
             html = no_map_html(page.entities, names, reason, over_sessions=page.over_sessions)
             yield FigureDrawing("participant", html)
         return
-    tested_result = _make_result(rows, page)
-    shown_effect = _choose_effect(shown_maps, page.stored.primary, tested_result)
+    shown_effect = _choose_effect(shown_maps, page, result, tuple(images.boldref.zooms))
+    shown_maps = shown_effect.maps
     participant_map = _summarize_map(
         shown_effect,
         find_combined_maps(by_contrast, shown_effect.list_maps()["effect"]),
-        rows=[row for row in rows if row.series == shown_effect.series],
-        run_rows=run_rows or {},
-        page=page,
+        page,
     )
-    result = _limit_result(tested_result, participant_map, page.stored.primary)
     page_maps = PageMaps(
         shown_maps=shown_maps,
         images=images,
@@ -131,18 +115,22 @@ def draw_participant(
         stored=page.stored,
         entities=page.entities,
         space=FIRST_BOLDREF,
+        over_runs=page.names,
+        further_files=[] if regions is None else [locate_regions(page.entities)],
     )
+    available = shown_maps.list_contrasts("")
     participant_map = replace(
         participant_map,
         result=result,
         reasons=_list_reasons(result, rows, page),
         views=page_maps.make_views(result, shown_effect.contrast),
         spaces_apart=_list_differing_grids(by_contrast),
+        lost=[name for contrast, name in page.names.items() if contrast not in available],
     )
     yield FigureDrawing("participant", participant_html(participant_map))
     reasons_html = participant_reasons_html(participant_map)
     if regions is not None and len(regions):
-        tables = _show_regions(regions, shown_effect.series, shown_effect.contrast)
+        tables = _show_regions(regions, shown_effect, page.names)
         reasons_html = join([reasons_html, tables])
     yield FigureDrawing("participantWhy", reasons_html)
 
@@ -155,29 +143,6 @@ def _sort_combined_maps(maps: Iterable[Derivative]) -> ShownMaps:
     )
 
 
-def _make_result(rows: Sequence[MetricRow], page: ParticipantPage) -> "RunResult":
-    """Return the result of the test across runs for the primary series."""
-    from bids_sr.evaluation.result import make_result
-
-    series = page.stored.primary
-    results = _collect_results(rows, series)
-    return make_result(series, results, rows, sizes=page.describe_test().run_sizes)
-
-
-def _limit_result(
-    result: "RunResult", participant_map: "ParticipantMap", primary: str
-) -> "RunResult":
-    """Return the result of the shown series, without contrasts if its method was not applied."""
-    from bids_sr.evaluation.result import RunResult
-
-    series = participant_map.series
-    if series != primary or get_need(series) == "volume":
-        return RunResult()
-    if 0 < len(participant_map.runs) == len(participant_map.not_applied):
-        return RunResult(not_applied=(series,))
-    return result
-
-
 def _list_reasons(
     result: "RunResult", rows: Sequence[MetricRow], page: ParticipantPage
 ) -> list[str]:
@@ -186,7 +151,9 @@ def _list_reasons(
 
     return [
         *explain_contrasts(result, rows),
-        *list_reasons(result, rows, page.describe_test(), across_runs=True),
+        *list_reasons(
+            result, rows, describe_test(page.stored.primary, page.tested_mm), across_runs=True
+        ),
     ]
 
 
@@ -201,23 +168,14 @@ def _list_differing_grids(
     }
 
 
-def _show_regions(regions: Table, series: str, contrast: str) -> Markup:
-    """Return the table of regions of contrasts over runs, and their smallest changes."""
+def _show_regions(
+    regions: Table, shown_effect: "_ShownEffect", names: Mapping[str, str]
+) -> Markup:
+    """Return the table of regions of contrasts over runs."""
     from bids_sr.report.region_table import regions_html
 
-    names = regions["contrast"].unique().tolist()
-    changes = regions[regions["contrast"] == contrast]["smallest_change"]
-    note = (
-        f"Means of regions: changes of {number(changes.min())} to {number(changes.max())} %"
-        f" (median {number(changes.median())} %) are found with a probability of 80 % (two-sided"
-        " p < .05)."
-    )
-    return join(
-        [
-            render("note", "note", note),
-            regions_html(regions, [], dict.fromkeys(names, series), contrast),
-        ]
-    )
+    used = dict.fromkeys(regions["contrast"].unique().tolist(), shown_effect.series)
+    return regions_html(regions, [], used, shown_effect.contrast, names)
 
 
 def _explain_no_map(
@@ -236,15 +194,6 @@ def _explain_no_map(
     if runs_with_map:
         return names, "after registration, the brain masks of the runs have no voxel in common"
     return names, "no contrast could be estimated in two runs"
-
-
-def _collect_results(rows: Sequence[MetricRow], series: str) -> "dict[str, ContrastResult]":
-    """Return results for the detail of a series by contrast, {} if it has no error estimate."""
-    from bids_sr.evaluation.contrast_results import collect_results
-
-    if not any(row.series == series and row.statistic == "expected_wrong" for row in rows):
-        return {}
-    return collect_results(rows, series, reason="fewer than two runs could be tested")
 
 
 @frozen
@@ -276,32 +225,41 @@ class _ShownEffect:
             if (contrast, fwhm_mm) == (self.contrast, self.fwhm_mm) and self.series in by_series
         }
 
-    @property
-    def has_interval(self) -> bool:
-        """Whether the interval of the effect contains all of its errors.
 
-        An interval of a super-resolved or interpolated effect is too narrow without the
-        reconstruction error.
-        """
-        return self.find_map("sd") is not None or self.series in (ACQUIRED, MEASURED)
+def _choose_width(widths: Sequence[float], zooms: Sequence[float]) -> float:
+    """Return the smoothing (FWHM, mm) of a map of a difference: the least that is safe."""
+    return min((width for width in widths if is_safe(width, zooms)), default=max(widths))
 
 
-def _choose_effect(shown_maps: ShownMaps, primary: str, result: "RunResult") -> _ShownEffect:
-    """Choose the series, the contrast and the smoothing that are shown.
+def _choose_effect(
+    shown_maps: ShownMaps, page: ParticipantPage, result: "RunResult", zooms: Sequence[float]
+) -> _ShownEffect:
+    """Choose the maps, and the series, the contrast and the smoothing that are shown first.
 
-    The series is the `primary` series, or else an interpolation. The contrast is a
+    The series is the primary series, or else an interpolation. The contrast is a
     contrast over runs, or else the shown contrast of the `result`, or else the mean of all
-    conditions, or else the first contrast with a value. The smoothing is the least.
+    conditions, or else the first contrast with a value. The smoothing is the least. Contrasts over
+    runs have the maps at the safe width, or none if the series has none. `zooms` is the voxel size
+    of the acquired grid (mm).
     """
     available_series = {name for by_series in shown_maps.stats.values() for name in by_series}
-    series = next(name for name in (primary, "bspline", ACQUIRED) if name in available_series)
+    names = (page.stored.primary, "bspline", ACQUIRED)
+    series = next(name for name in names if name in available_series)
     contrasts = {item.contrast: item for item in result.contrasts}
     with_values = [name for name, item in contrasts.items() if item.has_values]
-    over_runs = [
-        contrast
-        for (contrast, stat, _), by_series in shown_maps.stats.items()
-        if stat == "effect" and series in by_series and TERMS in by_series[series].sidecar
-    ]
+    widths: dict[str, list[float]] = {}
+    for (contrast, stat, width), by_series in shown_maps.stats.items():
+        if contrast in page.names and stat == "effect" and series in by_series:
+            widths.setdefault(contrast, []).append(width)
+    shown_maps = shown_maps.omit(
+        {
+            (contrast, width)
+            for contrast, _, width in shown_maps.stats
+            if contrast in page.names
+            and (contrast not in widths or width != _choose_width(widths[contrast], zooms))
+        }
+    )
+    over_runs = [*widths]
     preferred = ALL if ALL in contrasts else next(iter(with_values), "")
     if result.shown is not None:
         preferred = result.shown.map_contrast
@@ -317,9 +275,6 @@ def _choose_effect(shown_maps: ShownMaps, primary: str, result: "RunResult") -> 
 def _summarize_map(
     shown_effect: _ShownEffect,
     by_run: Mapping[str, MapsByStatistic],
-    *,
-    rows: Sequence[MetricRow],
-    run_rows: Mapping[str, Sequence[MetricRow]],
     page: ParticipantPage,
 ) -> "ParticipantMap":
     """Summarize the combined map of a series; see `draw_participant` for other parameters.
@@ -335,40 +290,23 @@ def _summarize_map(
     brain = combined_maps["variance"].volume.data > 0
     region = shown_effect.find_region("Fdr")
     significant = brain if region is None else (region.volume.data > 0) & brain
-    in_region = region is not None and bool(significant.any())
-    voxels = _select_summary_voxels(effect, significant if in_region else brain)
     shared = sidecar.get("SharedErrorCorrelation")
     has_error = "sd" in combined_maps
-    combined = _summarize_error("all", 1.0, combined_maps, rows, shown_effect, voxels)
-    noise_dof = as_number(sidecar.get("DegreesOfFreedom", math.nan))
-    mean_error = MeanEffect(effect=0.0, noise_sd=combined.noise, noise_dof=noise_dof)
     return ParticipantMap(
         entities=page.entities,
         series=shown_effect.series,
-        contrast=shown_effect.contrast,
         fwhm_mm=shown_effect.fwhm_mm,
         input_fwhm_mm=read_input_smoothing(effect),
-        at_rest=page.at_rest,
-        runs=[
-            _summarize_error(
-                name, as_number(weight), by_run[name], run_rows.get(name, ()), shown_effect, voxels
-            )
+        runs={
+            name: as_number(weight)
             for name, weight in weights.items()
             if "variance" in by_run.get(name, {})
-        ],
-        combined=combined,
-        smallest_change=mean_error.compute_smallest_change(
-            combined.reconstruction or 0.0, ERROR_DOF
-        ),
-        n_voxels=int(voxels.inside.sum()),
-        in_region=in_region,
+        },
         shared=None if shared is None else as_number(shared),
         no_error="" if has_error else str(sidecar.get("ErrorOfReconstruction", "")),
-        person_interval=_summarize_person_interval(shown_effect, by_run, voxels.inside),
         left_out=parse_reasons(sidecar, "RunsLeftOut"),
         not_applied=as_texts(sidecar.get("NotAppliedIn")),
         shared_brain=_list_small_shared_brains(by_run, weights),
-        equal_weights=len(set(weights.values())) < 2,
         disagreeing_runs=parse_reasons(sidecar, "DisagreeingRuns"),
         # over sessions, the scales of the runs do not matter
         scales={} if page.over_sessions else _list_differing_scales(sidecar),
@@ -380,136 +318,6 @@ def _summarize_map(
         ),
         place_share=None if TERMS not in sidecar else as_number(sidecar["PlaceErrorShare"]),
     )
-
-
-@frozen
-class _SummaryVoxels:
-    """Voxels over which the errors of maps are summarized.
-
-    `inside` are the significant voxels of the combined map, or the brain if there are none (3D,
-    boolean). `has_largest_effects` marks which of the voxels inside have the largest effects (n,;
-    boolean). `voxel_mm3` is the volume of a voxel.
-    """
-
-    inside: Array
-    has_largest_effects: Array
-    voxel_mm3: float
-
-
-def _select_summary_voxels(effect: Derivative, inside: Array) -> _SummaryVoxels:
-    """Return the voxels inside (3D, boolean), and which of them have the largest effects."""
-    from bids_sr.group.combination.overview import LARGEST_EFFECTS
-
-    sizes = np.abs(effect.volume.data[inside])
-    return _SummaryVoxels(
-        inside=inside,
-        has_largest_effects=sizes >= np.quantile(sizes, 1 - LARGEST_EFFECTS),
-        voxel_mm3=float(np.prod(effect.volume.zooms)),
-    )
-
-
-def _summarize_error(
-    name: str,
-    weight: float,
-    maps: Mapping[str, Derivative],
-    rows: Sequence[MetricRow],
-    shown_effect: _ShownEffect,
-    voxels: _SummaryVoxels,
-) -> "MapError":
-    """Summarize the error and the regions of the map of a run, or of the combined map.
-
-    `name` is the name of the run, or ``all``, and `maps` are maps by statistic. `rows` are sizes
-    of the regions in the maps, for all contrasts and smoothing widths. `shown_effect` determines
-    contrast and smoothing, and medians are over `voxels`.
-    """
-    from bids_sr.group.combination.overview import MapError
-
-    region_mm3 = {
-        row.threshold: row.value * voxels.voxel_mm3
-        for row in rows
-        if (row.statistic, row.contrast, row.fwhm_mm)
-        == ("voxels", shown_effect.contrast, shown_effect.fwhm_mm)
-    }
-    variance = maps["variance"].volume.data[voxels.inside]
-    sd = maps["sd"].volume.data[voxels.inside] if "sd" in maps else None
-    total_sd = np.sqrt(variance + (0 if sd is None else np.square(sd)))
-    interval = largest_effects_interval = None
-    if shown_effect.has_interval:
-        interval = Z_95 * float(np.median(total_sd))
-        largest_effects_interval = Z_95 * float(np.median(total_sd[voxels.has_largest_effects]))
-    return MapError(
-        name=name,
-        weight=weight,
-        noise=float(np.median(np.sqrt(variance))),
-        reconstruction=None if sd is None else float(np.median(sd)),
-        interval=interval,
-        largest_effects_interval=largest_effects_interval,
-        significant_mm3=region_mm3.get("fdr"),
-        sign_reliable_mm3=region_mm3.get("signReliable"),
-    )
-
-
-def _summarize_person_interval(
-    shown_effect: _ShownEffect, by_run: Mapping[str, MapsByStatistic], inside: Array
-) -> float | None:
-    """Return the median half-width of the 95 % interval for the participant, in percent.
-
-    None if the interval is unknown. `inside`: voxels of the median (3D, boolean). For `by_run`,
-    see `_summarize_map`.
-    """
-    person_sd = shown_effect.find_map("personsd")
-    if person_sd is None or not shown_effect.has_interval:
-        return None
-    sidecar = shown_effect.list_maps()["effect"].sidecar
-    half_widths = _person_interval(
-        person_sd.volume.data[inside],
-        by_run,
-        as_mapping(sidecar.get("RunWeights")),
-        sidecar.get("SharedErrorCorrelation"),
-        inside,
-        widening=as_number(sidecar.get("ErrorWidening", 1.0)),
-    )
-    return float(np.median(half_widths))
-
-
-def _person_interval(
-    person_sd: Array,
-    by_run: Mapping[str, MapsByStatistic],
-    weights: Mapping[str, object],
-    shared: object,
-    inside: Array,
-    *,
-    widening: float,
-) -> Array:
-    """Return half-widths of 95 % intervals for the participant, (voxels,).
-
-    The variance between runs has one degree of freedom fewer than the number of runs. The part of
-    the reconstruction error that repeats between runs is treated as known, and degrees of freedom
-    are combined by the Welch-Satterthwaite equation.
-
-    `person_sd` is the SD of the effect as an estimate for the participant, (voxels,). `by_run` are
-    maps of the runs in the frame of the first run, by name of the run and statistic, and `weights`
-    are weights by name of the run. `shared` is the correlation of the reconstruction error between
-    runs; None if the error is unknown. `inside` are the selected voxels (3D, boolean). `widening`
-    is the factor of the SD of the reconstruction error
-    (`widen_error`).
-    """
-    from scipy import special
-
-    variance = np.square(person_sd.astype(np.float64))
-    repeated = np.zeros_like(variance)
-    if shared is not None:
-        sds = [
-            as_number(weight) * by_run[name]["sd"].volume.data[inside]
-            for name, weight in weights.items()
-        ]
-        repeated = as_number(shared) * np.square(widening * np.sum(sds, axis=0))
-    between_variance = np.maximum(variance - repeated, 1e-6 * variance)
-    dof = (len(weights) - 1) * np.square(
-        variance / np.where(between_variance > 0, between_variance, 1)
-    )
-    quantile = special.stdtrit(np.maximum(dof, 1), 0.975)
-    return np.asarray(quantile * person_sd)
 
 
 def _list_small_shared_brains(

@@ -81,7 +81,8 @@ def measure(first, second, maps=None, **changes):
         **changes,
     }
     tables = {"ses-1": first, "ses-2": second}
-    return contrast_regions(tables, maps or make_maps(tables), **arguments)
+    table, columns, _ = contrast_regions(tables, maps or make_maps(tables), **arguments)
+    return table, columns
 
 
 def test_regions_are_subtracted_with_their_errors():

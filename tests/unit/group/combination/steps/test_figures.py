@@ -5,13 +5,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from data.page import Page
 from data.rows import make_tested_rows
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.metric_rows import metric_rows
-from bids_sr.group.combination.run_combination import RunEstimate, combine_estimates
+from bids_sr.evaluation.changes import find_change, write_change
+from bids_sr.glm.region_means import MeanEffect
 from bids_sr.group.combination.steps import figures as combined_figures
+from bids_sr.group.combination.steps.runs_verdict import judge_runs
 from bids_sr.io.volume import Volume
 from bids_sr.report.figure_steps.run_maps import SceneImages
 
@@ -64,7 +67,6 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
     options = {
         "entities": {"subject": "01", "task": "tap", "datatype": "func"},
         "over_sessions": False,
-        "at_rest": False,
         "factor": (2, 2, 1),
         "stored": StoredMaps(
             level="standard",
@@ -78,19 +80,30 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
     rows = changes.pop("rows", None) or metric_rows(
         "sbl", {"voxels": 20}, threshold="signReliable", contrast="all"
     )
-    run_rows = {
-        "run-1": [
-            *metric_rows("sbl", {"voxels": 10}, threshold="signReliable", contrast="all"),
-        ]
-    }
+    page = combined_figures.ParticipantPage(
+        **{
+            **options,
+            **{key: value for key, value in changes.items() if key not in ("regions", "changes")},
+        }
+    )
+    _, result = judge_runs(
+        maps,
+        rows,
+        {},
+        changes.get("changes"),
+        series="sbl",
+        names=page.names,
+        tested_mm=None,
+        runs={},
+    )
     return combined_figures.draw_participant(
         maps,
         runs,
         rows,
         SceneImages(bold_mask_hr=brain, roi_hr=brain, boldref=volume(500.0)),
-        run_rows=run_rows,
-        **{key: changes.pop(key) for key in ("regions",) if key in changes},
-        page=combined_figures.ParticipantPage(**{**options, **changes}),
+        result,
+        **{key: changes[key] for key in ("regions",) if key in changes},
+        page=page,
     )
 
 
@@ -108,27 +121,6 @@ RUNS = [run_map for name in NAMES for run_map in run_maps(name)]
 def texts(figures: list[Derivative]) -> str:
     html = " ".join(str(item.content) for item in figures if isinstance(item.content, str))
     return " ".join(re.sub(r"<[^>]+>", " ", html).replace("\N{NO-BREAK SPACE}", " ").split())
-
-
-def test_errors_are_medians_over_the_same_voxels_in_percent() -> None:
-    text = texts(draw(MAPS, RUNS))
-    # SD of the noise .2, of the reconstruction error .6, of both .63
-    for part in (
-        "± 1.2 %",
-        "0.20 % for the SD of the noise and 0.60 %",
-        f"the {ACTIVE.sum()} significant voxels",
-        "all runs together 0.20 0.60 1.24",
-        "run-1 0.33 0.40 0.70 1.58",  # of both .81
-        "1.58 0.4 run-2",  # 10 sign reliable voxels of 36 mm³
-        # SD is .4, and .75 of .7² repeats, so the variation between runs is negligible.
-        "± 0.78 %",
-        "desc-bspline_statmap.nii.gz",
-        "B-spline",
-    ):
-        assert part in text
-    # t distribution with 2 degrees of freedom, if no part of the error repeats
-    independent = [*MAPS[:4], *combined_maps("sbl", SharedErrorCorrelation=0.0)]
-    assert f"± {4.303 * 0.4:.1f} %" in texts(draw(independent, RUNS))
 
 
 def rename(maps: list[Derivative], contrast: str) -> list[Derivative]:
@@ -166,7 +158,6 @@ def test_the_shown_contrast_has_a_result_or_is_all(
     )
     figures = draw(maps, runs, rows=rows, uncombined=["toe (only in run-1)"])
     text = texts(figures)
-    assert f"(contrast {shown}, not smoothed)" in text
     assert "toe (only in run-1)" in text
     for name in contrasts:
         assert ("✓ yes 50 [40, 60]" in text) is bool(tested)
@@ -174,39 +165,49 @@ def test_the_shown_contrast_has_a_result_or_is_all(
     assert f"Effect of {shown}" in text
 
 
-def test_the_error_of_the_largest_effects_is_named() -> None:
-    effect, sd = np.where(ACTIVE, 4.0, 0.2), np.full(SHAPE, 0.6)
-    effect[10, 10, 1:3], sd[10, 10, 1:3] = 8, 1.2  # 2 of 32 voxels
-    maps = [
-        replace(combined_map, content=volume({"effect": effect, "sd": sd}[stat]))
-        if (stat := combined_map.entities.get("stat")) in ("effect", "sd")
-        and combined_map.entities["desc"] == "sbl"
-        else combined_map
-        for combined_map in MAPS
+def test_the_page_of_a_difference_is_about_what_changed() -> None:
+    """The difference is shown at the safe width, with its mask, region table and row."""
+    terms = [{"contrast": "all", "runs": ["run-1", "run-2"]}]
+    facts = {"Terms": terms, "PlaceErrorShare": 0.1, "SmoothingFWHM": 5.0}
+    weights = {"run-1": -1.0, "run-2": 1.0}
+    acquired = [statmap("acquired", stat, 4.0, **facts) for stat in ("effect", "t")]
+    smooth = [
+        replace(
+            item,
+            entities={**item.entities, "desc": item.entities["desc"].replace("sbl", "sblFwhm50")},
+            sidecar={**item.sidecar, "SmoothingFWHM": 5.0},
+        )
+        for item in combined_maps("sbl", RunWeights=weights, **facts)
     ]
-    # 1.96 times the root of .2² + 1.2²
-    assert "largest effects, the median interval is ± 2.4 %" in texts(draw(maps, RUNS))
-
-
-def test_the_smallest_change_of_a_voxel_depends_on_the_degrees_of_freedom() -> None:
-    """With noise of .2 and 5 degrees of freedom, and an error of .001, t is 2.57 + .92."""
-    facts = {
-        "Terms": [{"contrast": "all", "runs": list(NAMES)}],
-        "PlaceErrorShare": 0.1,
-        "DegreesOfFreedom": 5,
-    }
-    maps = [
-        statmap("sbl", "sd", 0.001, **item.sidecar) if item.entities.get("stat") == "sd" else item
-        for item in combined_maps("sbl", **facts)
+    unsmoothed = [replace(item, sidecar={**item.sidecar, "SmoothingFWHM": 0.0}) for item in smooth]
+    difference = rename([*acquired, *smooth, *unsmoothed], "change")
+    means = {("roi", "v1"): MeanEffect(effect=1.0, noise_sd=0.1, noise_dof=40.0)}
+    change, _ = find_change("change", "all@run-2 − all@run-1", means)
+    rows = make_tested_rows({"all": ((0.5, 0.1), (0.4, 0.1)), "change": None})
+    rows += metric_rows("sbl", {"expected_wrong": 0.01}, threshold="fdr", contrast="all")
+    names = {"change": change.name}
+    runs = [
+        replace(item, sidecar={**item.sidecar, "SmoothingFWHM": width})
+        for item in RUNS
+        for width in (0.0, 5.0)
     ]
-    assert "a change of 0.70 % in a voxel is found" in texts(draw(maps, RUNS))
+    screen, _ = draw([*MAPS, *difference], runs, rows=rows, changes=(change,), names=names)
+    page = Page(screen.content)
+    assert page.all("p", "answer")[0].text == write_change(change)
+    first, *_ = page.all("table", "answers")[0].all("tbody")[0].all("tr")
+    assert first.all("th")[0].text == change.name
+    links = [link for link in page.links if "change" in link]
+    assert links
+    assert all("Fwhm50" in link for link in links)
+    assert "FDR .05 outlined" in page.text
+    lost = texts(draw(MAPS, runs, names=names))
+    assert f"{change.name} has no map of sbl" in lost
 
 
 def test_a_run_without_the_method_is_named() -> None:
     maps = [*MAPS[:4], *combined_maps("sbl", sd=False, NotAppliedIn=["run-2"])]
     text = texts(draw(maps, [*run_maps("run-1"), *run_maps("run-2", sd=False)]))
     assert "not applied to run-2" in text
-    assert "run-2 0.33 0.40 n/a" in text
 
 
 def test_a_method_that_was_applied_to_no_run_is_named_as_on_the_pages_of_runs() -> None:
@@ -233,50 +234,6 @@ def test_a_combined_map_with_far_fewer_significant_voxels_than_a_run_fails_the_c
     failed = "significant voxels of run-2"
     assert failed in texts(draw(maps, runs))
     assert failed not in texts(draw(MAPS, RUNS))
-
-
-@pytest.mark.parametrize(
-    ("n_runs", "spread", "noise", "sd"), [(3, 4, 5, 6), (3, 8, 3, 3), (6, 0, 5, 6), (6, 8, 3, 3)]
-)
-def test_the_interval_for_the_participant_covers_the_true_effect(
-    n_runs: int, spread: float, noise: float, sd: float
-) -> None:
-    """Simulate runs with a spread between runs, noise, and an error that repeats (rho .75)."""
-    rng, size = np.random.default_rng(0), (20_000, 1, 1)
-    common = np.sqrt(0.75) * sd * rng.normal(size=size)
-    runs = [
-        common + np.sqrt(spread**2 + noise**2 + 0.25 * sd**2) * rng.normal(size=size)
-        for _ in range(n_runs)
-    ]
-    combined = combine_estimates(
-        [
-            RunEstimate(
-                effect=effect,
-                variance=np.full(size, noise**2),
-                dof=80,
-                sd=np.full(size, float(sd)),
-            )
-            for effect in runs
-        ],
-        shared=0.75,
-    )
-    person_sd, inside = combined.person_sd, np.ones(size, bool)
-    assert person_sd is not None
-    sd_map = Derivative(Volume(np.full(size, sd, np.float32), np.eye(4)), {})
-    interval = combined_figures._person_interval(
-        person_sd[inside],
-        {f"run-{k}": {"sd": sd_map} for k in range(n_runs)},
-        {f"run-{k}": 1 / n_runs for k in range(n_runs)},
-        0.75,
-        inside,
-        widening=1.0,
-    )
-    covered = float((np.abs(combined.effect[inside]) < interval).mean())
-    assert 0.915 < covered < 0.96
-    # if the repeated error is the largest part, the interval is hardly wider than for these runs
-    of_these_runs = 1.96 * np.sqrt(combined.total_variance[inside])
-    ratio = float(np.median(interval) / np.median(of_these_runs))
-    assert ratio < 1.1 if sd > noise else ratio > 1.3
 
 
 def test_missing_maps_of_all_runs_are_explained() -> None:
