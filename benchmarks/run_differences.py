@@ -275,6 +275,7 @@ class Pair:
             series_name="sbl",
             over_runs={"change": TERMS},
             calibrated=False,
+            voxel_mm=2 * float(self.mask_hr.zooms[0]),
         )
         stats = {
             image.entities.get("stat", image.entities["desc"]): np.array(image.volume.data)
@@ -441,6 +442,7 @@ def measure_tables(seed, *, changed, with_region):
         series_name="sbl",
         over_runs={"change": TERMS},
         calibrated=False,
+        voxel_mm=6.0,
     )
     truths = {f"region {k}": value for k, value in enumerate(change)}
     found = [region for region in answer.regions if region.is_found]
