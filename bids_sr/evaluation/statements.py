@@ -92,11 +92,6 @@ class Statement(StrEnum):
         " controls and simple arithmetic. Because noise inflates the largest of several values,"
         " the comparison is biased against the method and cannot show a loss."
     )
-    GROUP_POWER = (
-        "About {n} participants are required for a power of 80 %, if the observed difference is"
-        " the true difference; this number is uncertain for few participants."
-    )
-    GROUP_NO_POWER = "No number of participants would make the observed difference detectable."
     GROUP_WITHOUT_VALUE = "Participants without a value: {participants}."
 
     # results of a task, for a paper

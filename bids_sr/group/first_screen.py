@@ -432,10 +432,6 @@ def list_primary_reasons(contents: GroupContents, row: ComparisonRow) -> list[st
         else f"Values are {reference_phrase(row)}.",
         Statement.GROUP_BASELINES,
     ]
-    if row.n > 1:
-        has_number = pd.notna(row.n_needed)
-        statement = Statement.GROUP_POWER if has_number else Statement.GROUP_NO_POWER
-        sentences.append(statement.format(n=number(row.n_needed, ".0f") if has_number else ""))
     if row.note:
         sentences.append(f"{row.note[:1].upper()}{row.note[1:].rstrip('.')}.")
     if without_value:
