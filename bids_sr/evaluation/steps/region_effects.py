@@ -75,12 +75,11 @@ _Mean = tuple[Region, float]
 
 def describe_clusters(atlas: str | None) -> str:
     """Return methods text of clusters and labels; `atlas` is the name of the atlas or None."""
-    labels = "" if atlas is None else f", and of the labels of the {atlas_title(atlas)},"
+    labels = "" if atlas is None else f" and labels of the {atlas_title(atlas)}"
     return (
-        "The mean effects of the ten largest clusters of each unsmoothed acquired map (|t| above"
-        f" {_CLUSTER_T:g}; 6-connected; above 10 cm³, split at a higher |t|){labels} were measured"
-        " in the super-resolved series if the detail of the contrast was recovered, else in the"
-        " B-spline interpolated series.\n"
+        f"Clusters of acquired maps (|t| > {_CLUSTER_T:g}; 6-connected; above 10 cm³, split at a"
+        f" higher |t|){labels} were measured in the super-resolved series if its detail was"
+        " recovered, else in the B-spline series.\n"
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
@@ -151,7 +152,8 @@ def test_every_section_exists_has_figures_and_is_linked(outputs):
     targets = {link[1:] for link in page.links.values() if link.startswith("#")}
     assert targets <= set(ids)
     folds = [fold.all("h2")[0].text for fold in page.all("details", "fold") if fold.all("h2")]
-    assert folds == ["Why", "Regions", "Maps", "Evidence", "Checks", "Paper", "About"]
+    folded = ["Why", "Regions", "Maps", "Evidence", "Checks", "Paper", "About"]
+    assert folds == [*folded, "Do not conclude"]
     assert not find_notes(page, UNAVAILABLE)
     assert not find_notes(page, REQUESTED)
     assert "No errors to report!" in page.text
@@ -171,7 +173,8 @@ def test_the_page_makes_no_network_requests_and_runs_only_its_own_script(outputs
     assert addresses
     assert all(address.startswith("data:image/svg+xml") for address in addresses)
     local = r"index\.html|CITATION\.\w+|logs/u1/settings\.toml|#.*|https://doi\.org/.*"
-    assert all(re.fullmatch(local, link) for link in page.links.values())
+    manual = re.escape(metadata("bids-sr")["Home-page"])
+    assert all(re.fullmatch(f"{local}|{manual}", link) for link in page.links.values())
     assert not re.search(r"url\((?!%23)|@import", text)  # Figures refer to their own parts.
     assert not page.all("link") + page.all("iframe")
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)

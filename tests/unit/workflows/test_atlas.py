@@ -73,7 +73,7 @@ def test_an_atlas_file_of_the_user_has_its_own_name_and_no_implied_region(
     assert not {"atlas_source", "atlas_labels", "atlas_xfms"} & set(graph.wires[region]), (
         "the brain requires no atlas labels"
     )
-    assert "with labels of the user-provided atlas Mine" in graph.methods_text()
+    assert "and labels of the user-provided atlas Mine" in graph.methods_text()
     assert "AAL2" not in graph.methods_text()
 
 
