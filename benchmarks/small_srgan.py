@@ -234,9 +234,8 @@ def summary(name: str, trainings: Sequence[Mapping[str, Any]]) -> dict[str, Any]
             region: float(np.mean(values)),
             f"{region}, by seed": " ".join(f"{value:.3f}" for value in values),
             f"{region}, SD": float(np.std(values, ddof=1)),
-            f"{region}, minus zero filling": (
-                f"{gains.mean():.3f} ({gains.mean() - half:.3f} to {gains.mean() + half:.3f})"
-            ),
+            f"{region}, minus zero filling": round(float(gains.mean()), 4),
+            f"{region}, lower end": round(float(gains.mean() - half), 4),
             f"{region}, in the interval of seed 0": sum(lower <= v <= upper for v in values),
         }
     return row | {"processor seconds": float(np.mean([one["seconds"] for one in trainings]))}
@@ -275,7 +274,7 @@ def main() -> None:
     )
     keep(
         arguments.table,
-        "Small networks trained on the pair of one run: images and effects",
+        "Candidates for the default of `srgan`: images and effects",
         rows,
         remarks=[f"Interpolation of the same slices and run: {plain}."],
     )

@@ -190,7 +190,7 @@ def numbers() -> dict[str, str]:
     scale = {(row["participants"], row["what"]): row for row in rows("scale")}
     example = json.loads((HERE / "figures/example.json").read_text("utf-8"))
     took, outputs = example["resources"], example["outputs"]
-    srgan = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
+    srgan = next(row for row in rows("small_srgan") if row["variant"] == "srgan")
     return {
         "srgan_hours": f"{get_method('srgan').cost('paper').always / 3600:.0f}",
         "two_threads": short(threads["srgan:paper"], 1),

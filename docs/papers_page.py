@@ -163,15 +163,16 @@ def of_ota(measure: str, smoothing: str) -> Iterator[Part]:
 
 def of_kept_information() -> Iterator[Part]:
     """Yield the loss of explained variance by `srgan`, relative to zero filling, by region."""
-    trained = next(row for row in rows("small_srgan") if row["variant"] == "no critic")
-    for region, zero_filling in (("active voxels", 0.048), ("brain", 0.025)):
-        values = [float(text) for text in trained[f"{region}, by seed"].split()]
-        test = stats.ttest_1samp([zero_filling - value for value in values], 0)
-        interval = test.confidence_interval(CONFIDENCE)
-        loss = zero_filling - sum(values) / len(values)
-        yield Part(
-            f"loss in {region}", loss, float(test.pvalue), float(interval.high), LARGEST_LOSS
+    trained = row_of("small_srgan", "srgan")
+    for region in ("active voxels", "brain"):
+        gain, lower = (
+            trained[f"{region}, {name}"] for name in ("minus zero filling", "lower end")
         )
+        # the interval is from Student's t over the seeds
+        freedom = trained["seeds"] - 1
+        t = abs(gain) / (gain - lower) * stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+        p = 2 * stats.t.sf(t, freedom)
+        yield Part(f"loss in {region}", -gain, float(p), -lower, LARGEST_LOSS)
 
 
 def of_interpolation() -> Iterator[Part]:
