@@ -277,7 +277,9 @@ def numbers() -> dict[str, str]:
                 *((str(count), f"{count} slices") for count in (8, 12, 16)),
             )
         },
-        "srgan_seeds": percents(map(float, srgan["active voxels, by seed"].split())),
+        "srgan_seeds": percents(map(float, srgan["active voxels, by seed"].split())).replace(
+            "-", "−"
+        ),
         "example_work_gb": f"{took['work_gb']:.1f}",
         "example_min": f"{took['core_min']:.1f}",
         "example_gb": f"{took['memory_gb']:.1f}",
