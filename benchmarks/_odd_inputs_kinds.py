@@ -465,8 +465,6 @@ def brief_events(rng: Rng, scene: Scene, right: Right) -> None:
     scene.events = _spaced(rng, scene, gap=(9, 13), length=length)
     scene.strength = 6.0 / (length or 1.0)
     right.exact = False
-    if length == 0:
-        right.notices.append("zero duration")
 
 
 @kind("events", "time")

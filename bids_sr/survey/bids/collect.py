@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bids_sr.config import Settings
 from bids_sr.io.frozen import frozen
-from bids_sr.io.grids import LEAST_SAMPLES, Factor
+from bids_sr.io.grids import Factor
 from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids import (
@@ -35,7 +35,6 @@ from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_outp
 from bids_sr.survey.bids.echoes import judge_echoes, read_echoes, sort_by_echo_time
 from bids_sr.survey.bids.entities import file_stem, parse_entities, parse_owner, stem_of_echoes
 from bids_sr.survey.bids.fmriprep import RUN_FILE_RULES, find_run, note_missing_run
-from bids_sr.survey.bids.ignored_files import note_unusable_patterns
 from bids_sr.survey.bids.inputs import DEFAULT_FACTORS, BoldRun, Levels, Subject, Survey
 from bids_sr.survey.bids.layout import Index, open_index
 from bids_sr.survey.bids.method_options import judge_options
@@ -111,7 +110,6 @@ def open_dataset(settings: Settings) -> Choice[DataSet]:
                 bids_dir, existing_labels, selection
             ),
             *denied.values(),
-            *note_unusable_patterns(bids_dir),
         ),
     )
 
@@ -333,7 +331,6 @@ def _read_run(index: Index, files: Sequence[Path], settings: Settings) -> Choice
         notices=(
             *headers.note_header(run.header),
             *slice_axis.note_axis_order(run.header),
-            *timing.note_header_time(run.header, run.tr),
             *judge_echoes(echoes),
             *times.notices,
         ),
@@ -376,15 +373,6 @@ def _add_related(
         value=replace(run, truth=reference.value),
         notices=(
             *pair.notices,
-            *attribute([*notices, *_note_few_slices(run), *reference.notices], *run.owner),
+            *attribute([*notices, *reference.notices], *run.owner),
         ),
     )
-
-
-def _note_few_slices(run: BoldRun) -> Iterator[Notice]:
-    """Note that head motion across slices cannot be estimated from a few slices."""
-    if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
-        count_text = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-        yield note(
-            run.bold, f"the run has {count_text}, so head motion is estimated in-plane only."
-        )

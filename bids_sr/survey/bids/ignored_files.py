@@ -1,14 +1,13 @@
 """Files listed in ``.bidsignore``, which validators skip. Programs that read a data set do not."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from bids_sr.io.atomic_files import read_text
-from bids_sr.io.notices import InvalidInput, Notice
-from bids_sr.survey.notices import note
+from bids_sr.io.notices import InvalidInput
 
 NAME = ".bidsignore"
 _WILDCARDS = {"**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
@@ -19,48 +18,22 @@ _DASH_TO_DASH = r"-\-"  # otherwise a warning of a set difference
 
 
 def read_patterns(bids_dir: Path) -> tuple[str, ...]:
-    """Return the valid patterns of a data set in order, () if the file is missing or unreadable.
-
-    `note_unusable_patterns` reports the other lines.
-    """
+    """Return the valid patterns of a data set in order; empty without a readable file."""
     try:
-        lines = _read_lines(bids_dir)
+        lines = read_text(bids_dir / NAME).splitlines()
     except (OSError, ValueError):
         return ()
-    return tuple(line for line in lines if not _find_fault(line))
+    patterns = (line.strip() for line in lines if line.strip() and not line.startswith("#"))
+    return tuple(filter(_is_pattern, patterns))
 
 
-def note_unusable_patterns(bids_dir: Path) -> Iterator[Notice]:
-    """Note the lines of ``.bidsignore`` that are not patterns, or that the file is unreadable."""
-    file = bids_dir / NAME
-    try:
-        lines = _read_lines(bids_dir)
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        yield note(file, f"the file cannot be read ({reason}), and is not used.")
-        return
-    for line in lines:
-        if fault := _find_fault(line):
-            yield note(
-                file, f"the line {line!r} is skipped because {fault}. Correct or remove the line."
-            )
-
-
-def _read_lines(bids_dir: Path) -> list[str]:
-    """Return the lines that are neither empty nor comments."""
-    lines = read_text(bids_dir / NAME).splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-def _find_fault(line: str) -> str:
-    """Return why a line is not a pattern, "" if it is."""
+def _is_pattern(line: str) -> bool:
+    """Return whether a line is a valid pattern."""
     try:
         _compile_pattern(line.removeprefix("!"))
-    except InvalidInput as error:
-        return str(error)
-    return ""
+    except InvalidInput:
+        return False
+    return True
 
 
 def is_ignored(path: Path, bids_dir: Path, patterns: Sequence[str]) -> bool:

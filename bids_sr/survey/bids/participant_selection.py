@@ -10,7 +10,6 @@ from bids_sr.config import Selection
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.content import describe_denied, is_denied
 from bids_sr.survey.bids.label_lists import list_available
-from bids_sr.survey.bids.run_names import note_equal_without_case
 from bids_sr.survey.notices import input_error, note, problem
 
 _LABEL = re.compile(r"[0-9A-Za-z+]+")
@@ -32,19 +31,14 @@ def list_participants(bids_dir: Path) -> list[str]:
 
 
 def note_labels(bids_dir: Path) -> Iterator[Notice]:
-    """Note directories with invalid labels, and labels that differ only in case."""
-    folders = {}
+    """Note directories with invalid labels."""
     for label in _list_directory_labels(bids_dir):
-        folder = bids_dir / f"sub-{label}"
-        if _LABEL.fullmatch(label):
-            folders[label] = folder
-        else:
+        if not _LABEL.fullmatch(label):
             yield note(
-                folder,
+                bids_dir / f"sub-{label}",
                 "the directory is skipped because its name is not a valid BIDS label (letters,"
                 " digits and +).",
             )
-    yield from note_equal_without_case("labels of the participants", folders)
 
 
 def _list_directory_labels(bids_dir: Path) -> list[str]:

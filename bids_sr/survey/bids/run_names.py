@@ -3,13 +3,13 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import file_stem, parse_entities, without_echo
-from bids_sr.survey.notices import attribute, note, problem
+from bids_sr.survey.notices import attribute, problem
 
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
 """Entities of a raw BOLD run, which the output names retain."""
@@ -66,25 +66,18 @@ def select_distinct(paths: Sequence[Path]) -> list[Path]:
 
 
 def judge_names(paths: Sequence[Path]) -> Iterator[Notice]:
-    """Yield the problem of each series that `select_distinct` leaves out, and names alike.
-
-    Each problem is attributed to its run.
-    """
+    """Yield the problem of each series that `select_distinct` leaves out, about its run."""
     for path in paths:
         if reason := find_unusable_entity(path):
             subject = parse_entities(path).get("subject", "")
             yield from attribute(
                 [problem(path, reason, _DERIVATIVES_FIX)], subject, file_stem(path)
             )
-    series_by_name = _group_by_output_name(paths)
-    for name, series in series_by_name.items():
+    for name, series in _group_by_output_name(paths).items():
         if len(series) > 1:
             subject = parse_entities(series[0]).get("subject", "")
             reasons = _describe_shared_name(name, series)
             yield from attribute([problem(series[0], *reasons)], subject, name)
-    yield from note_equal_without_case(
-        "names of the runs", {name: series[0] for name, series in series_by_name.items()}
-    )
 
 
 def _group_by_output_name(paths: Sequence[Path]) -> dict[str, list[Path]]:
@@ -95,21 +88,6 @@ def _group_by_output_name(paths: Sequence[Path]) -> dict[str, list[Path]]:
             name = "_".join(part for key, part in _split_name(path) if key != _REPLACED_ENTITY)
             series_by_name.setdefault(name, []).append(path)
     return series_by_name
-
-
-def note_equal_without_case(noun: str, paths: Mapping[str, Path]) -> Iterator[Notice]:
-    """Note names that differ only in case; `paths` are files or folders by name."""
-    spellings: dict[str, list[str]] = {}
-    for name in paths:
-        spellings.setdefault(name.lower(), []).append(name)
-    for names in spellings.values():
-        if len(names) > 1:
-            yield note(
-                paths[names[0]],
-                f"the {noun} {' and '.join(names)} differ only in case. On"
-                " case-insensitive file systems (macOS, Windows), their results overwrite each"
-                " other.",
-            )
 
 
 def find_unusable_entity(path: Path) -> str:

@@ -1,11 +1,10 @@
 """Repetition time, echo time, slice times and volume times of a run, from sidecar and header."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
 from bids_sr.io.image_header import Header
-from bids_sr.io.notices import Notice
 from bids_sr.io.volume_times import TIME_DIGITS, acquisition_time_tolerance, is_same_tr
 from bids_sr.survey.bids.acquired_matrix import read_number
 from bids_sr.survey.notices import Choice, input_error, note
@@ -57,25 +56,6 @@ def require_repetition_time(header: Header, value: object) -> float:
             "Correct the wrong value; in the header, check pixdim[4] and the time unit.",
         )
     return float(value)
-
-
-def note_header_time(header: Header, tr: float) -> Iterator[Notice]:
-    """Note that the header of a series has no repetition time, or one in the wrong unit.
-
-    `tr` is the repetition time (s) of the series.
-    """
-    if header.tr is None:
-        yield note(
-            header.path,
-            f"the image header does not contain a repetition time; {tr:g} s from the sidecar is"
-            " used.",
-        )
-    elif not is_same_tr(header.tr, tr):
-        yield note(
-            header.path,
-            f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
-            f" {tr:g} s from the sidecar is used.",
-        )
 
 
 def _describe_header_tr(tr: float | None) -> str:

@@ -16,7 +16,6 @@ from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.notices import note, problem
 from bids_sr.survey.preflight.events import UNMODULATED, describe_sum
-from bids_sr.survey.preflight.milder_filters import suggest_filters
 from bids_sr.survey.preflight.run_model import (
     count_dummies,
     design_settings,
@@ -190,20 +189,11 @@ def unseen_types(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Itera
         yield problem(types.table, "no volume of the run shows a response to an event", _FIX)
 
 
-def imprecise_types(run: BoldRun, types: TypesOfRun, settings: Settings) -> Iterator[Notice]:
+def imprecise_types(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Iterator[Notice]:
     """Note types with a small observed share, and types left out of contrasts or of the mean."""
-    roles, events = types.roles, types.events
-    if roles is None or events is None:
+    roles = types.roles
+    if roles is None:
         return
-    information = roles.information
-    weak_types = information.weak_types()
-    remedies = weak_types and suggest_filters(
-        weak_types,
-        lambda milder_settings: _measure_observed_shares(events, run, milder_settings),
-        settings,
-        n_volumes=run.n_volumes,
-        tr=run.tr,
-    )
     for name, share in {**roles.faint, **roles.weak}.items():
         consequence = f"effects of the trial type {name!r} are imprecise"
         use, digits = "", 1
@@ -214,15 +204,16 @@ def imprecise_types(run: BoldRun, types: TypesOfRun, settings: Settings) -> Iter
             use, digits = f" {_REQUEST_ONLY}", 2
         cause = (
             "Most of its response is outside the run."
-            if information.is_outside_run(name)
+            if roles.information.is_outside_run(name)
             else "Only the start and the end of the response are estimated, because it is nearly"
-            " constant in between."
+            " constant in between. A slower high-pass filter (--set activation.high_pass) may keep"
+            " more of it."
         )
         yield note(
             types.table,
             f"{consequence} because only {share:.{digits}%} of its response (by energy) is within"
             " the run and differs from the mean of the run and from drift."
-            f" {remedies.get(name, cause)}{use}",
+            f" {cause}{use}",
         )
     for name, ratio in roles.dominating.items():
         yield note(
@@ -231,20 +222,6 @@ def imprecise_types(run: BoldRun, types: TypesOfRun, settings: Settings) -> Iter
             " and comparisons with the mean of the others) because it would multiply the"
             f" standard error of the mean by {ratio:.1f}.",
         )
-
-
-def _measure_observed_shares(
-    events: "Events", run: BoldRun, settings: Settings
-) -> Mapping[str, float]:
-    """Return the observed share of the response by type; {} if the model cannot be built."""
-    from bids_sr.glm.regressors import DesignError
-    from bids_sr.glm.type_roles import measure_types
-
-    try:
-        design = _build_design(events, run, settings)
-    except DesignError:
-        return {}
-    return measure_types(events, design, n_volumes=run.n_volumes).shares()
 
 
 TYPE_RULES = (pauses_as_rest, unseen_types, imprecise_types)

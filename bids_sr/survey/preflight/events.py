@@ -397,17 +397,6 @@ def overlapping_events(table: EventsTable) -> Iterator[Notice]:
         )
 
 
-def brief_events(table: EventsTable) -> Iterator[Notice]:
-    """Note events without duration."""
-    if n_brief := sum(row.duration == 0 for row in table.rows):
-        count_text = "all" if n_brief == len(table.rows) else f"{n_brief} of {len(table.rows)}"
-        yield note(
-            table.path,
-            f"{count_text} events have zero duration and are modeled as impulses with an area"
-            " of 1 s, as in SPM.",
-        )
-
-
 def unmodeled_types(table: EventsTable) -> Iterator[Notice]:
     """Note trial types without a regressor; it is a problem if no type has one."""
     if table.types and table.unmodeled.keys() == {*table.types}:
@@ -430,7 +419,6 @@ TABLE_RULES = (
     modulation,
     repeated_events,
     overlapping_events,
-    brief_events,
     unmodeled_types,
 )
 """Rules on an events table alone."""

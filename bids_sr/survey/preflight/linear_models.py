@@ -76,7 +76,6 @@ def choose_models(data_set: Survey, settings: Settings) -> Choice[LinearModels]:
             *unlocated_seeds(data_set, settings),
             *model.notices,
             *confound_checks.unknown_confounds(data_set.runs, settings),
-            *type_labels.changed_labels(types.value, labels),
             *contrasts.notices,
         ),
     )

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.config import Settings, SuperRes, machine
+from bids_sr.config import Settings, SuperRes
 from bids_sr.io.notices import Notice
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.missing_features import missing_features_notice
@@ -75,25 +75,6 @@ def _require_slurm_commands(settings: Settings) -> Iterator[Notice]:
         )
 
 
-def _note_recipe(settings: Settings) -> Iterator[Notice]:
-    """Report networks that are trained on all slices of the pair, without held-out accuracy."""
-    superres = settings.superres
-    if superres.recipe != "paper" or superres.model_source == "reuse":
-        return
-    limit_text = ""
-    if superres.max_train_minutes is not None:
-        limit_text = " before --max-train-minutes is reached"
-    text = (
-        "as published, all slices are used for training, and training is not stopped"
-        f" early{limit_text}. Held-out accuracy is therefore not reported."
-    )
-    for name in superres.pair_trained:
-        recipe = get_method(name).recipes.get("paper")
-        is_trained = find_pretrained(superres, name) is None
-        if recipe is not None and not recipe.hold_out and is_trained:
-            yield note(f"--sr-method {name} --recipe paper", text)
-
-
 def note_missing_features(settings: Settings) -> Iterator[Notice]:
     """Report methods whose training loss lacks VGG-19 features because the weights are missing.
 
@@ -114,16 +95,5 @@ def note_missing_features(settings: Settings) -> Iterator[Notice]:
             yield note(option, text, code="method")
 
 
-def _note_excess_processes(settings: Settings) -> Iterator[Notice]:
-    """Report that ``--nprocs`` exceeds the number of processors, unless steps are cluster jobs."""
-    resources, processors = settings.resources, machine.processors()
-    if resources.use_plugin is None and (resources.nprocs or 0) > processors:
-        yield note(
-            f"--nprocs {resources.nprocs}",
-            f"this machine or job has {processors} processors, so more processes increase memory"
-            " usage without reducing the processing time.",
-        )
-
-
 OPTION_RULES = (_judge_weights, _judge_reused_models, _require_slurm_commands)
-RUN_OPTION_RULES = (_note_recipe, note_missing_features, _note_excess_processes)
+RUN_OPTION_RULES = (note_missing_features,)

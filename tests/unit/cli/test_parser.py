@@ -1,7 +1,6 @@
 """Command lines: each kind of option is read, and invalid options are rejected by name."""
 
 import argparse
-import json
 import subprocess
 import sys
 from operator import attrgetter
@@ -231,30 +230,6 @@ def test_more_memory_than_available_is_rejected_with_the_limit(
     assert dry_run(maker, "--skip-bids-validation", "--mem", "1999") == 2
     error = capsys.readouterr().err
     assert [text in error for text in ("1999 GB", "16.5 GB", "--mem-gb 16", "16384")] == [True] * 4
-
-
-def test_filters_of_unused_image_types_are_reported(
-    maker: BidsMaker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The default queries of fMRIPrep, with the session of its documentation."""
-    queries = {
-        "fmap": {"datatype": "fmap"},
-        "bold": {"datatype": "func", "suffix": "bold", "session": None},
-        "sbref": {"datatype": "func", "suffix": "sbref"},
-        "flair": {"datatype": "anat", "suffix": "FLAIR"},
-        "t2w": {"datatype": "anat", "suffix": "T2w"},
-        "t1w": {"datatype": "anat", "acquisition": None, "suffix": "T1w"},
-        "roi": {"datatype": "anat", "suffix": "roi"},
-    }
-    (path := tmp_path / "filter.json").write_text(json.dumps(queries))
-    assert dry_run(maker, "--skip-bids-validation", "--bids-filter-file", str(path)) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert [f"filter for {name} has" in shown for name in ("fmap", "sbref", "roi", "bold")] == [
-        True,
-        True,
-        True,
-        False,
-    ]
 
 
 @pytest.mark.parametrize(

@@ -220,28 +220,6 @@ def test_parts_that_are_not_magnitude_are_ignored(maker: BidsMaker) -> None:
 # ---- anatomy, slices and labels
 
 
-@pytest.mark.parametrize(("thickness", "value"), [(24.0, "one"), (8.0, "3"), (6.0, None)])
-def test_motion_in_few_slices_is_estimated_in_plane_with_a_notice(
-    maker: BidsMaker, thickness: float, value: str | None
-) -> None:
-    maker.bold(zooms=(6.0, 6.0, thickness))
-    result = valid(maker)
-    assert len(stems(result)) == 1
-    notices = about(result.notices, BOLD, "in-plane")
-    assert len(notices) == len(about(notices, BOLD, value or "")) == (value is not None)
-
-
-def test_participant_labels_that_differ_only_in_case_are_reported(tmp_path: Path) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.subject("a1")
-    assert not about(valid(maker).notices, "", "a1")
-    maker.subject("A1")
-    (maker.root / "sub-a_2").mkdir()
-    notices = valid(maker).notices
-    assert len(about(notices, "sub-A1", "A1", "a1")) == 1
-    assert len(about(notices, "sub-a_2")) == 1, "the name is no label"
-
-
 def test_sizes_of_single_precision_headers_are_rounded() -> None:
     assert size_text((3.75, 3.7499998, 3.1250002)) == "3.75 × 3.75 × 3.12 mm"
 

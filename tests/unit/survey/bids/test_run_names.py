@@ -33,14 +33,6 @@ def test_series_that_differ_only_in_desc_are_rejected() -> None:
     assert "--bids-filter-file" in problem
 
 
-def test_runs_whose_names_differ_only_in_case_are_noted() -> None:
-    names = [FUNC / f"sub-01_task-{task}_bold.nii.gz" for task in ("Tap", "rest", "tap")]
-    assert select_distinct(names) == names
-    (note,) = judge_names(names)
-    assert (note.level, note.what) == ("note", str(names[0]))
-    assert "sub-01_task-Tap and sub-01_task-tap" in note.why
-
-
 def test_fmriprep_output_is_refused_as_input_data(maker: BidsMaker) -> None:
     description = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": [{"Name": "fMRIPrep"}]}
     maker.json(maker.root / "dataset_description.json", description)

@@ -289,12 +289,11 @@ def test_a_dry_run_creates_no_database(maker):
 
 
 def test_options_without_effect_are_reported(maker):
-    """Echo of a single-echo run, more processors than available, filter without matches."""
+    """Echo of a single-echo run, filter without matches."""
     filters = maker.root.parent / "filters.json"
     filters.write_text('{"t1w": {"acquisition": "none"}}')
-    options = ["--echo-idx", "2", "--nprocs", "640", "--bids-filter-file", str(filters)]
+    options = ["--echo-idx", "2", "--bids-filter-file", str(filters)]
     warnings = plan_for(maker, *options).warnings
     assert about(warnings, BOLD, "--echo-idx 2")
-    assert about(warnings, "--nprocs 640")
     assert about(warnings, "sub-01", "--bids-filter-file")
     assert plan_for(maker).warnings == ()

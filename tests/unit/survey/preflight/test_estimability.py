@@ -272,31 +272,3 @@ def test_a_design_whose_response_is_removed_by_mean_and_drift_is_noted(
 ) -> None:
     plan = plan_of(events, n_volumes=round(600 / tr), tr=tr)
     assert find_percentages(plan) == pytest.approx(expected, rel=0.25)
-    options = [re.findall(r"--set activation\.\S+", notice.why) for notice in plan.warnings]
-    assert any(options) == ("a" in expected)  # no filter keeps the response to a film
-
-
-@pytest.mark.parametrize(
-    ("events", "options"),
-    [
-        (repeat_blocks(150), []),
-        ([*repeat_blocks(200), *repeat_blocks(256, "b")], []),
-        (repeat_blocks(200), ["--band-pass", ".01", ".1"]),
-        (repeat_blocks(12, share=0.1), ["--band-pass", ".01", ".05"]),
-        (repeat_blocks(200), ["--set", "activation.drift=legendre:9"]),
-        (repeat_blocks(60), ["--set", "activation.high_pass=0.02"]),
-    ],
-)
-def test_the_suggested_filter_keeps_the_response(events: Rows, options: list[str]) -> None:
-    size = {"n_volumes": 300, "tr": 2.0}
-    plan = plan_of(events, *options, **size)
-    types = {name for *_, name in events}
-    assert find_percentages(plan).keys() == types
-    suggestions = {
-        match[1]
-        for notice in plan.warnings
-        if (match := re.search(r"\((--(set|band-pass) .*)\)", notice.why))
-    }
-    assert len(suggestions) == 1
-    followed = plan_of(events, *suggestions.pop().split(), **size)
-    assert find_percentages(followed) == {}

@@ -182,7 +182,6 @@ def test_all_readers_agree_on_types_that_list_the_events_of_others(header: str) 
         (((3.0, "n/a", "thumb"), ("n/a", 1.0, "little")), ["thumb", "little"], ["2", "6"]),
         (((-60.0, 1.0, "early"),), ["thumb", "little"], ["'early'", "24"]),
         (((28.0, 5.0, "thumb"),), ["thumb", "little"], ["30"]),
-        (((25.0, 0.0, "thumb"), (26, 0, "thumb")), ["thumb", "little"], ["2", "6"]),
     ],
 )
 def test_events_outside_the_run_or_without_times_are_not_modeled(

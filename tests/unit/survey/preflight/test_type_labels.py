@@ -6,7 +6,6 @@ import pytest
 from data.calls import about, plan_for
 from data.dataset import BidsMaker
 
-from bids_sr.io.notices import Notice
 from bids_sr.survey.preflight.plan import Plan
 
 BASELINE = ("--sr-method", "bspline")
@@ -41,10 +40,6 @@ def labels_of(plan: Plan) -> dict[str, dict[str, str]]:
     }
 
 
-def label_notes(plan: Plan) -> list[Notice]:
-    return [notice for notice in plan.warnings if "contrast-" in notice.why]
-
-
 def test_labels_do_not_depend_on_the_selection(alike: BidsMaker) -> None:
     """Folders and tables of other participants that cannot be read are skipped."""
     (alike.root / "sub-03").mkdir()
@@ -61,14 +56,6 @@ def test_labels_do_not_depend_on_the_selection(alike: BidsMaker) -> None:
         labels = labels_of(plan_for(alike, *BASELINE, *options.split()))
         assert labels
         assert labels.items() <= expected.items()
-
-
-def test_changed_labels_are_noted_once_per_task(alike: BidsMaker) -> None:
-    notes = label_notes(plan_for(alike, *BASELINE))
-    assert [note.level for note in notes] == ["note", "note"]
-    assert about(notes, "sub-01_task-tap_events.tsv", "'thumb'", "contrast-thumb3", "'Thumb'")
-    assert about(notes, "sub-01_task-tap_events.tsv", "'goleft'", "contrast-goleft2")
-    assert label_notes(plan_for(alike, *BASELINE, "--task-id", "other")) == []
 
 
 def test_requested_names_have_one_meaning_in_all_runs(maker: BidsMaker) -> None:
