@@ -177,7 +177,7 @@ def test_all_readers_agree_on_types_that_list_the_events_of_others(header: str) 
         ((), ["thumb", "little"], None),
         (((-27.9, 0.9, "thumb"), (-3.0, 1.0, "little")), ["thumb", "little"], None),
         (((0.0, 1.0, "thumb"), (1.0, 1.0, "thumb")), ["thumb", "little"], None),
-        (((31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")), ["thumb", "little"], []),
+        (((31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")), ["thumb", "little"], None),
         (((90.0, 1.0, "thumb"), (95.0, 1.0, "late")), ["thumb", "little"], ["30"]),
         (((3.0, "n/a", "thumb"), ("n/a", 1.0, "little")), ["thumb", "little"], ["2", "6"]),
         (((-60.0, 1.0, "early"),), ["thumb", "little"], ["'early'", "24"]),
