@@ -165,10 +165,8 @@ def inner(task: str, data: str, place: str) -> int:
     if task == "index":
         from bids_sr.survey.bids.layout import open_index
         from bids_sr.survey.bids.participant_selection import list_participants
-        from bids_sr.survey.notices import Findings
 
-        with Findings():
-            labels = list_participants(Path(data))
+        labels = list_participants(Path(data))
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
     if task == "page":

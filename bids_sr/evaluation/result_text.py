@@ -269,6 +269,6 @@ def plain_row(row: MetricRow | None) -> dict[str, object] | None:
     name = "explained_variance" if row.statistic == "ev" else row.statistic
     values = {name: row.value, "lower": row.lower, "upper": row.upper}
     plain: dict[str, object] = {
-        key: None if math.isnan(value) else round(value, 4) for key, value in values.items()
+        key: None if math.isnan(value) else round(value, 6) for key, value in values.items()
     }
     return {**plain, "reference": row.reference}
