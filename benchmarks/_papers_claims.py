@@ -52,6 +52,7 @@ SHARE_OF_GAIN = 0.1
 # Liang & Zhang 2023
 WIDTH = 8  # of 64 filters
 STEPS, STEPS_3D = 400, 150
+WIDTHS_OF_CCNN = (8, 4)  # of 64 and 32 filters
 PATCHES = (78, 312)  # 5,000 and 20,000, divided by 64
 FACTORS: dict[int, Factor] = {2: (2.0, 2.0, 1.0), 3: (2.0, 2.0, 2.0)}
 # Li et al. 2022
@@ -126,9 +127,12 @@ def train_liang(work: Path, method: str, patches: int) -> LoadedModel:
     settings: dict[str, Any] = {} if ndim == 2 else {"batch": 2}
     if recipe.build_critic is not None:
         settings["build_critic"] = network("volumetric.ResNetCritic3d", width=WIDTH)
+    generator = network("residual.ResNet", ndim=ndim, width=WIDTH)
+    if method == "ccnn3d":
+        generator = network("volumetric.ConventionalNet3d", widths=WIDTHS_OF_CCNN)
     recipe = replace(
         recipe,
-        build_generator=network("residual.ResNet", ndim=ndim, width=WIDTH),
+        build_generator=generator,
         patches=patches,
         epochs=None,
         iterations=steps,
@@ -171,16 +175,24 @@ def compare_samples(work: Path) -> None:
     )
 
 
-def compare_gan(work: Path) -> None:
-    """Figure 4A: ResNet and GAN."""
-    residual, adversarial = (
-        score_liang(train_liang(work, method, PATCHES[1]), factor=FACTORS[3])["rmse"]
-        for method in ("resnet3d", "gan3d")
+def compare_networks(work: Path) -> None:
+    """Figure 4A: ResNet, GAN and cCNN."""
+    residual, adversarial, conventional = (
+        score_liang(train_liang(work, method, PATCHES[1]), factor=FACTORS[3])
+        for method in ("resnet3d", "gan3d", "ccnn3d")
     )
+    scaled = f"{WIDTH} of 64 filters, {STEPS_3D} steps of two patches"
+
+    def reduction(other: Scores) -> Part:
+        ratio = residual["rmse"] / other["rmse"]
+        return Part("RMSE reduction by ResNet (%)", 100 * (1 - ratio))
+
+    keep_claim("liang_gan", scaled, [reduction(adversarial)])
+    similarity = Part("SSIM, resnet3d − ccnn3d", residual["ssim"] - conventional["ssim"])
     keep_claim(
-        "liang_gan",
-        f"{WIDTH} of 64 filters, {STEPS_3D} steps of two patches",
-        [Part("RMSE reduction by ResNet (%)", 100 * (1 - residual / adversarial))],
+        "liang_ccnn",
+        f"{scaled}; cCNN with {' and '.join(map(str, WIDTHS_OF_CCNN))} filters",
+        [reduction(conventional), similarity],
     )
 
 
@@ -298,7 +310,8 @@ def compare_li(work: Path) -> None:
     assert np.mean(base["psnr"] - spline["psnr"]) > 0
     for name in ("unet", "vit"):
         other = score_li(apply_li(train_li(work, name, recipe_of_li(name))))
-        keep_claim(f"li_{name}", scaled, pair(f"attunet − {name}", base, other))
+        steps = f"; vit {STEPS_OF_VIT} steps" if name == "vit" else ""
+        keep_claim(f"li_{name}", scaled + steps, pair(f"attunet − {name}", base, other))
     critic = recipe_of_li("attunet", critic=0.1)
     guided = score_li(apply_li(train_li(work, "attunet-critic", critic)))
     keep_claim(
@@ -310,7 +323,7 @@ def compare_li(work: Path) -> None:
     tuned = train_li(work, "attunet-pretrained", recipe_of_li("attunet"), start=first)
     keep_claim(
         "li_pretraining",
-        f"{scaled}; pre-training on two heads with lesions and another protocol",
+        f"{scaled}; pre-training for as many steps on two heads with lesions and another protocol",
         no_help("pre-trained − not", score_li(apply_li(tuned)), base, spline),
     )
     half = score_li(apply_li(train_li(work, "attunet-half", recipe_of_li("attunet", 2))))
@@ -327,5 +340,5 @@ def compare_li(work: Path) -> None:
 PARTS: dict[str, Callable[[Path], None]] = {
     "claims_of_samples": compare_samples,
     "claims_of_li": compare_li,
-    "claims_of_gan": compare_gan,
+    "claims_of_networks": compare_networks,
 }

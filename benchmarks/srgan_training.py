@@ -15,8 +15,8 @@ Scores copies on a run: RUN is the working directory of a finished call (see `sm
 The generator is linear for small changes, so that the effects of the super-resolved series are the
 derivative of the generator at the mean of the run, along the effects of the acquired series. The
 derivative agrees with scores of whole series to .01. Copies that were scored before are not scored
-again (WORK/scores.json). The table results/srgan_training.{json,md} has the scores, and what a
-perfect static image would explain (`static_rows`).
+again (WORK/scores.json). The table results/srgan_training.{json,md} has the scores, with those of
+trainings in other folders, and what a perfect static image would explain (`static_rows`).
 """
 
 import argparse
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _table import keep
+from _table import RESULTS, keep
 from gpu import FACTOR, Pair
 from small_srgan import REGIONS, Call, chosen_rows, compared, folder_in
 from torch import nn
@@ -56,6 +56,14 @@ PATCH, BATCH = 64, 2
 PATCHES_PER_EPOCH = round(16 * 64 * 72 / PATCH**2)  # training slices of the example
 PAPER_EPOCHS = 100_000 * BATCH / (30 * 128**2 / PATCH**2)  # 30 slices of 128 x 128 voxels
 STEPS_OF_EXPOSURE = round(PAPER_EPOCHS * PATCHES_PER_EPOCH / BATCH)
+REMARKS = (
+    f"An epoch has {PATCHES_PER_EPOCH} patches of 64 × 64 voxels, which"
+    f" cover the training slices once; the published 100,000 steps are {PAPER_EPOCHS:,.0f}"
+    f" epochs of 30 slices of 128 × 128 voxels, which {STEPS_OF_EXPOSURE:,} steps reach here.",
+    "Explained variance of the detail (contrast all, without conditions that cannot be split"
+    " into halves), from the derivative of the generator at the mean of the run. Squared error"
+    " in place of VGG-19, with a weight of 4 (weight 1: 1); every fifth slice is held out.",
+)
 ROWS = ("published", "no critic", "critic from 500", "weight 1")
 
 
@@ -271,31 +279,21 @@ def score(work: Path, call: Call) -> None:
                 **values,
             }
         )
+    scored = {(row["row"], row["seed"]) for row in trained}
+    table = RESULTS / "srgan_training.json"
+    trained += [
+        row
+        for row in json.loads(table.read_text())["rows"]
+        if row["row"] in ROWS and (row["row"], row["seed"]) not in scored
+    ]
     trained.sort(key=lambda row: (ROWS.index(row["row"]), row["seed"], row["steps"]))
     keys = ("row", "seed", "steps", PSNR, *REGIONS)
     keep(
-        "srgan_training",
+        table.stem,
         "Published training of `srgan` on the pair of the example",
         [{key: row[key] for key in keys} for row in (*static, *trained)],
-        remarks=describe(work),
+        remarks=REMARKS,
     )
-
-
-def describe(work: Path) -> list[str]:
-    """Return remarks: steps and exposure of each training, and its data."""
-    texts = []
-    for folder in sorted(work.glob("*-[0-9]")):
-        steps = count_completed_steps(folder)
-        share = 100 * steps / STEPS_OF_EXPOSURE
-        texts.append(f"{folder.name}: {steps:,} steps, {share:.1f} % of the published epochs")
-    return [
-        f"{'; '.join(texts)}. An epoch has {PATCHES_PER_EPOCH} patches of 64 × 64 voxels, which"
-        f" cover the training slices once; the published 100,000 steps are {PAPER_EPOCHS:,.0f}"
-        f" epochs of 30 slices of 128 × 128 voxels, which {STEPS_OF_EXPOSURE:,} steps reach here.",
-        "Explained variance of the detail (contrast all, without conditions that cannot be split"
-        " into halves), from the derivative of the generator at the mean of the run. Squared error"
-        " in place of VGG-19, with a weight of 4 (weight 1: 1); every fifth slice is held out.",
-    ]
 
 
 if __name__ == "__main__":
