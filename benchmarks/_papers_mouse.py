@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _papers_claims import Part, keep_claim
 from _papers_data import T1W, series
 from _papers_heads import CONTRASTS, noisy_scans
 from _papers_training import (
@@ -106,37 +107,19 @@ def spread(values: Array | Sequence[float], digits: int) -> str:
 
 
 def methods(work: Path) -> None:
-    """Figure 4A: RMSE and SSIM by method."""
+    """Figure 4A: ResNet and cCNN in slabs of the posterior half of the head."""
     halves = Halves()
-    networks: dict[str, str | LoadedModel] = {"cubic": "bspline"}
-    for name in ("ccnn3d", "resnet3d", "gan3d"):
-        networks[name] = halves.train(work, name, 1)
-    measured = {name: halves.slabs(network, 1) for name, network in networks.items()}
-    cubic = measured["cubic"]["rmse"]
-    remark = (
-        "The T1w image of `examples/studyforrest` (64 × 128 × 64 voxels) was downsampled from 2 to"
-        f" 4 mm by block averaging. The networks were trained with {TRAINING}. The patches are"
-        f" from {PATCHES} positions in the anterior half of the head. Held-out slices of"
-        " this half determined which weights were kept. The posterior half of the head was used"
-        f" for testing. Values are mean ± SD across {SLABS} slabs. Figure 4A of the paper does not"
-        " report numerical values. In the paper, RMSE was lowest for resnet3d, followed by gan3d,"
-        " and higher for cubic interpolation and ccnn3d. SSIM was higher for resnet3d than for"
-        " cubic interpolation and ccnn3d, but not higher than for gan3d."
+    residual, conventional = (
+        halves.slabs(halves.train(work, name, 1), 1) for name in ("resnet3d", "ccnn3d")
     )
-    rows = [
-        {
-            "method": name,
-            "RMSE": spread(value["rmse"], 2),
-            "SSIM": spread(value["ssim"], 4),
-            "RMSE reduction relative to cubic (%)": spread(100 * (1 - value["rmse"] / cubic), 1),
-        }
-        for name, value in measured.items()
-    ]
-    keep(
-        "papers_mouse_methods",
-        "Mouse paper, figure 4A: RMSE and SSIM by method",
-        rows,
-        remarks=[remark],
+    ratio = residual["rmse"] / conventional["rmse"]
+    keep_claim(
+        "liang_ccnn",
+        f"T1w image of the example, 4 to 2 mm, eight slabs of its posterior half; {TRAINING}",
+        [
+            Part("RMSE reduction by ResNet (%)", 100 * (1 - ratio)),
+            Part("SSIM, resnet3d − ccnn3d", residual["ssim"] - conventional["ssim"]),
+        ],
     )
 
 

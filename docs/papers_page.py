@@ -301,13 +301,11 @@ CLAIMS: dict[str, Callable[[], Iterator[Part]]] = {
     "tv_dip": of_dip,
     "cpce": of_cpce,
     "circle": of_circle,
-    "liang_ccnn": lambda: between(
-        "papers_mouse_methods", ("resnet3d",), ("ccnn3d",), [MOUSE, "SSIM"], 8
-    ),
     "liang_resolutions": of_resolutions,
     **{
         name: of_claim(name)
         for name in (
+            "liang_ccnn",
             "liang_gan",
             "liang_samples",
             "liang_effective_resolution",
@@ -316,6 +314,7 @@ CLAIMS: dict[str, Callable[[], Iterator[Part]]] = {
             "li_critic",
             "li_pretraining",
             "li_filters",
+            "li_affine",
         )
     },
     "liang_transfer": of_transfer,
@@ -325,17 +324,6 @@ CLAIMS: dict[str, Callable[[], Iterator[Part]]] = {
         ("one network per contrast",),
         ["PSNR − B-spline (dB)", "SSIM", "-MAE"],
         4,
-    ),
-    "li_affine": lambda: (
-        part._replace(name=f"PSNR (dB), affine − {other}:")
-        for other in ("rigid", "nonlinear")
-        for part in between(
-            "papers_attunet_alignment",
-            ("attunet", "affine"),
-            ("attunet", other),
-            ["PSNR (dB)"],
-            4,
-        )
     ),
     "li_volumes": of_volumes,
     "li_lesions": of_lesions,
