@@ -99,7 +99,7 @@ def make_viewer() -> Markup:
     }
     x, y, z = np.indices((20, 24, 8))
     background = Volume((10.0 * x + 20 * y + 30 * z), FINE)
-    files = {"all|none|acquired": "sub-01/func/all_acquired.nii.gz"}
+    files = {"all|none|t|acquired": "sub-01/func/all_acquired.nii.gz"}
     mni = np.add(make_mni_nodes((20, 24, 8), FINE), [10, 0, -5])
     brain = background.like(np.ones((20, 24, 8)))
     mask = background.like(np.zeros((20, 24, 8)))
@@ -187,7 +187,7 @@ def page(tmp_path_factory) -> Path:
         for smoothing in ("not smoothed", "smoothed"):
             label = f"{contrast}{smoothing.replace(' ', '')}"
             shown = {"contrast": contrast, "smoothing": smoothing}
-            put("activation", draw(label), "svg", label, **shown)
+            put("correlation", draw(label), "svg", label, **shown)
     put("agreement", make_long_tables(), "html")
     (root / "sub-01/func").mkdir()
     (root / "sub-01/func/sub-01_task-tap_run-1_desc-evaluation_metrics.tsv").write_text("series\n")
@@ -499,7 +499,7 @@ def test_the_results_are_copied_with_one_click(page, browser):
 def test_a_browser_that_cannot_decompress_maps_shows_a_text_instead(page, browser):
     with opened(browser, page, script="delete window.DecompressionStream") as tab:
         tab.wait_for_selector("[data-viewer] .failed")
-        assert "Activation section" in tab.locator("[data-viewer]").inner_text()
+        assert "JavaScript" in tab.locator("[data-viewer]").inner_text()
         assert tab.locator("[data-viewer] canvas").count() == 0
         # some versions of the browser start from the part of the page in sight
         tab.evaluate("document.body.tabIndex = -1; document.body.focus()")
