@@ -36,20 +36,12 @@ from bids_sr.io.metric_flags import FLAGS
 from bids_sr.io.metric_registry import statistic
 from bids_sr.io.series import map_label
 from bids_sr.io.smoothing_words import smoothing_choice, smoothing_text
-from bids_sr.io.volume import Volume
 from bids_sr.io.word_lists import add_counts, format_count
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
 from bids_sr.report.figures.map_viewer import EFFECT, LazyVolumes, map_key, viewer_html
 from bids_sr.report.figures.maps import Display
-from bids_sr.report.figures.result_picture import (
-    PanelGroup,
-    PicturePanel,
-    choose_square,
-    render_picture,
-    scale_end,
-)
 from bids_sr.report.first_screen import UseRow, render_first_screen
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, render_selector, table
 from bids_sr.survey.bids.label_lists import list_some
@@ -368,7 +360,7 @@ def _missing_lines(content: RunsContent) -> list[str]:
 
 
 def _group_maps_html(content: RunsContent) -> Markup:
-    """Return pictures and viewers of the group maps, and their table."""
+    """Return the viewers of the group maps, and their table."""
     group_maps = content.maps
     maps = group_maps.maps.assign(
         before=[  # smoothing before super-resolution
@@ -415,7 +407,7 @@ def _group_maps_html(content: RunsContent) -> Markup:
 
 
 def _show_maps(group_maps: GroupMaps, maps: pd.DataFrame) -> Iterator[Markup]:
-    """Yield a picture and a viewer of the mean effect and z of each task."""
+    """Yield a viewer of mean effect and z of each task."""
     background, mask = group_maps.background, group_maps.mask
     if background is None or mask is None or maps.empty:
         return
@@ -432,8 +424,7 @@ def _show_maps(group_maps: GroupMaps, maps: pd.DataFrame) -> Iterator[Markup]:
                     map_key(*choice, stat, name): f"group/{path.name}"
                     for name, path in paths.items()
                 }
-        contrast, effects = next(iter(shown[EFFECT].items()))
-        heading = ", ".join([f"task {task}", *([] if variant == MISSING else [variant])])
+        heading = f"Task {task}" if variant == MISSING else f"Task {task}, {variant}"
         counts = sorted(set(task_maps["participants"].map(len)))
         text = (
             f"Group maps ({' to '.join(map(str, counts))} participants) in {group_maps.space}. The"
@@ -449,28 +440,7 @@ def _show_maps(group_maps: GroupMaps, maps: pd.DataFrame) -> Iterator[Markup]:
             files=files,
             space=str(group_maps.space),
         )
-        picture = _draw_effects(effects, background, mask, contrast[0])
-        yield render("headed", heading, join([picture, render("note", "caption", text), viewer]))
-
-
-def _draw_effects(
-    effects: Mapping[str, Volume], background: Volume, mask: Volume, contrast: str
-) -> Markup:
-    """Draw the mean effect of a contrast in all series, in the square with the largest effects."""
-    brain = mask.data > 0
-    square = choose_square(effects[next(iter(effects))], brain)
-    panels = [
-        PicturePanel(title=series_text(name), note="", image=image, brain=brain)
-        for name, image in effects.items()
-    ]
-    return render_picture(
-        [PanelGroup(f"Mean effect of {contrast}", "", panels)],
-        square,
-        background,
-        limit=scale_end(panels[0].image, square),
-        unit="% of signal",
-        subject=f"mean effect of {contrast}",
-    )
+        yield render("headed", heading, join([render("note", "caption", text), viewer]))
 
 
 def _members_html(records: Sequence[GroupMapRecord]) -> Markup:

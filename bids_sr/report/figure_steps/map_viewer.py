@@ -117,7 +117,6 @@ class ViewedMaps:
             first_series=first_series,
             max_bytes=viewers.bytes_per_run(self.n_runs),
             mni=mni,
-            definitions=_define_series(maps.get(display.statistic, {})),
         )
 
     def _sort_contrasts(self, first_contrast: str) -> list[tuple[str, float]]:
@@ -178,19 +177,3 @@ def compute_mni_nodes(
     with TemporaryDirectory() as folder:
         chain = chain_through_t1w(boldref2t1w[0], [std2t1w], Path(folder))
         return apply_to_points(nodes.reshape(-1, 3), chain).reshape(nodes.shape)
-
-
-def _define_series(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
-    """Return labels and descriptions of the series in the viewer, except undescribed series."""
-    from bids_sr.evaluation.series_text import describe_series
-    from bids_sr.report.evaluation_rows import series_text
-    from bids_sr.report.figures.map_viewer import SERIES_TITLES
-
-    series_names = dict.fromkeys(
-        name for maps_by_series in maps.values() for name in maps_by_series
-    )
-    definitions = (
-        (SERIES_TITLES.get(name) or series_text(name), describe_series(name))
-        for name in series_names
-    )
-    return [(title, definition) for title, definition in definitions if definition]

@@ -94,7 +94,6 @@ def viewer_html(
     max_bytes: int = MAX_BYTES,
     mni: Array | None = None,
     space: str = "scanner",
-    definitions: Sequence[tuple[str, str]] = (),
 ) -> Markup:
     """Return a map viewer as an HTML fragment; empty if there are no maps.
 
@@ -107,8 +106,7 @@ def viewer_html(
     are always included.
 
     `mni` are the MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the
-    background's field of view, and `space` names the coordinates of the background. `definitions`
-    are labels and descriptions of the series.
+    background's field of view, and `space` names the coordinates of the background.
     """
     if not maps:
         return Markup("")
@@ -116,16 +114,10 @@ def viewer_html(
     minimum = _SMALLEST_VALUES[statistic]
     volumes, limits, omitted = _encode_maps(maps, effects, display, max_bytes)
     (first_contrast, first_smoothing), first_maps = next(iter(maps.items()))
-    series = list(
-        dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
-    )
+    series = list(dict.fromkeys(name for by_series in maps.values() for name in by_series))
     statistics = [EFFECT, statistic] if effects else [statistic]
-    # positions are fractions of the field of view in RAS orientation
-    shape = slices.reorient_to_ras(background).data.shape
-    peak = peak_voxel(next(iter(first_maps.values())), mask)
-    box = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
     most, step = _SLIDER_ENDS.get(statistic, (12.0, 0.1))
-    included = list(dict.fromkeys(key[:2] for key in limits))
+    included = [key for key in maps if (*key, statistic) in limits]
     content: dict[str, Any] = {
         "statistic": statistic,
         "statistics": statistics,
@@ -149,16 +141,14 @@ def viewer_html(
                 name for name in (first_series, "bspline", *series) if name in first_maps
             ),
         },
-        "at": [round((index + 0.5) / size, 5) for index, size in zip(peak, shape, strict=True)],
-        "box": [[round(float(end), 4) for end in side] for side in box.T],
+        **_find_positions(next(iter(first_maps.values())), background, mask),
         "maps": volumes | _encode_masks(masks, included),
         "files": {key: file for key, file in files.items() if key in volumes},
         "background": _encode_background(background, mask),
     }
     if mni is not None:
         tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
-        encoded = base64.b64encode(tenths.tobytes()).decode("ascii")
-        content["mni"] = {"size": mni.shape[:3], "tenths": encoded}
+        content["mni"] = {"size": mni.shape[:3], "tenths": _encode_text(tenths.tobytes())}
     return render(
         "viewer",
         Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
@@ -166,9 +156,22 @@ def viewer_html(
         minimum,
         omitted,
         bool(content["files"]),
-        definitions,
         bool(masks),
     )
+
+
+def _find_positions(first_map: Volume, background: Volume, mask: Volume) -> dict[str, Any]:
+    """Return the peak of a map, and the box around the brain.
+
+    Positions are fractions of the field of view in RAS orientation.
+    """
+    shape = slices.reorient_to_ras(background).data.shape
+    peak = peak_voxel(first_map, mask)
+    box = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
+    return {
+        "at": [round((index + 0.5) / size, 5) for index, size in zip(peak, shape, strict=True)],
+        "box": [[round(float(end), 4) for end in side] for side in box.T],
+    }
 
 
 def _encode_maps(
@@ -296,7 +299,12 @@ def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
     nifti = nib.Nifti1Image(steps, volume.affine)
     nifti.header.set_slope_inter(slope, 0)
     nifti.header["descrip"] = description.encode("ascii")
-    return base64.b64encode(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0)).decode("ascii")
+    return _encode_text(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0))
+
+
+def _encode_text(data: bytes) -> str:
+    """Return bytes as base64."""
+    return base64.b64encode(data).decode("ascii")
 
 
 def bytes_per_run(n_runs: int) -> int:

@@ -152,8 +152,8 @@ def draw_participant(
         over_runs=page.names,
     )
     mni = compute_mni_nodes(images.bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
-    if viewer := viewed.render(shown_effect.contrast, shown_effect.series, mni):
-        yield FigureDrawing("participantViewer", viewer)
+    viewer = viewed.render(shown_effect.contrast, shown_effect.series, mni)
+    yield FigureDrawing("participantViewer", viewer)
 
 
 def _sort_combined_maps(maps: Iterable[Derivative]) -> ShownMaps:
