@@ -54,8 +54,8 @@ def show_viewer(
         entities=entities,
         stored=stored,
     )
-    mni = compute_mni_nodes(images.bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
-    return viewed.render(evidence.shown_contrast, evidence.best, mni) or None
+    xfms = boldref2t1w_xfm, std2t1w_xfm
+    return viewed.render(evidence.shown_contrast, evidence.best, *xfms) or None
 
 
 @frozen
@@ -78,11 +78,14 @@ class ViewedMaps:
     space: str = BOLDREF
     over_runs: Collection[str] = field(default_factory=tuple)
 
-    def render(self, first_contrast: str, first_series: str, mni: Array | None) -> Markup:
-        """Render the viewer, which shows a contrast and series first; "" if there are no maps.
-
-        `mni` are MNI coordinates of nodes (see `compute_mni_nodes`); None if they are unknown.
-        """
+    def render(
+        self,
+        first_contrast: str,
+        first_series: str,
+        boldref2t1w_xfm: Array | None,
+        std2t1w_xfm: Path | None,
+    ) -> Markup:
+        """Render the viewer, which shows a contrast and series first; "" if there are no maps."""
         from bids_sr.report.figures import map_viewer as viewers
 
         shown_maps, display = self.shown_maps, self.shown_maps.display
@@ -116,7 +119,7 @@ class ViewedMaps:
             files=files,
             first_series=first_series,
             max_bytes=viewers.bytes_per_run(self.n_runs),
-            mni=mni,
+            mni=_compute_mni_nodes(self.images.bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm),
         )
 
     def _sort_contrasts(self, first_contrast: str) -> list[tuple[str, float]]:
@@ -157,7 +160,7 @@ class ViewedMaps:
         return run_maps_figures.stored_path(placed, self.entities)
 
 
-def compute_mni_nodes(
+def _compute_mni_nodes(
     mask: Volume, boldref2t1w: Array | None, std2t1w: Path | None
 ) -> Array | None:
     """Return MNI coordinates of nodes that cover the field of view of a mask.

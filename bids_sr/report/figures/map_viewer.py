@@ -111,17 +111,17 @@ def viewer_html(
     if not maps:
         return Markup("")
     statistic = display.statistic
-    minimum = _SMALLEST_VALUES[statistic]
     volumes, limits, omitted = _encode_maps(maps, effects, display, max_bytes)
     (first_contrast, first_smoothing), first_maps = next(iter(maps.items()))
     series = list(dict.fromkeys(name for by_series in maps.values() for name in by_series))
+    start = next(name for name in (first_series, "bspline", *series) if name in first_maps)
     statistics = [EFFECT, statistic] if effects else [statistic]
     most, step = _SLIDER_ENDS.get(statistic, (12.0, 0.1))
     included = [key for key in maps if (*key, statistic) in limits]
-    content: dict[str, Any] = {
+    content = {
         "statistic": statistic,
         "statistics": statistics,
-        "least": minimum,
+        "least": _SMALLEST_VALUES[statistic],
         "most": most,
         "step": step,
         "threshold": display.threshold,
@@ -137,23 +137,19 @@ def viewer_html(
             "contrast": first_contrast,
             "smoothing": first_smoothing,
             "statistic": statistics[0],
-            "series": next(
-                name for name in (first_series, "bspline", *series) if name in first_maps
-            ),
+            "series": start,
         },
         **_find_positions(next(iter(first_maps.values())), background, mask),
         "maps": volumes | _encode_masks(masks, included),
         "files": {key: file for key, file in files.items() if key in volumes},
         "background": _encode_background(background, mask),
+        **({} if mni is None else {"mni": _encode_mni(mni)}),
     }
-    if mni is not None:
-        tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
-        content["mni"] = {"size": mni.shape[:3], "tenths": _encode_text(tenths.tobytes())}
     return render(
         "viewer",
         Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
         statistic,
-        minimum,
+        content["least"],
         omitted,
         bool(content["files"]),
         bool(masks),
@@ -300,6 +296,12 @@ def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
     nifti.header.set_slope_inter(slope, 0)
     nifti.header["descrip"] = description.encode("ascii")
     return _encode_text(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0))
+
+
+def _encode_mni(mni: Array) -> dict[str, Any]:
+    """Encode MNI coordinates in tenths of a mm."""
+    tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
+    return {"size": mni.shape[:3], "tenths": _encode_text(tenths.tobytes())}
 
 
 def _encode_text(data: bytes) -> str:

@@ -33,11 +33,10 @@ from bids_sr.io.safe_width import is_safe
 from bids_sr.io.series import ACQUIRED
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
-from bids_sr.report.figure_steps.map_viewer import ViewedMaps, compute_mni_nodes
+from bids_sr.report.figure_steps.map_viewer import ViewedMaps
 from bids_sr.report.figure_steps.page_maps import PageMaps
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
 from bids_sr.report.first_screen import locate_regions
-from bids_sr.report.markup import join
 from bids_sr.report.sections import FigureSpec
 from bids_sr.spatial.itk_files import Transforms
 
@@ -138,11 +137,20 @@ def draw_participant(
     yield FigureDrawing("participant", participant_html(participant_map))
     reasons_html = participant_reasons_html(participant_map)
     if regions is not None and len(regions):
-        tables = _show_regions(regions, shown_effect, page.names)
-        reasons_html = join([reasons_html, tables])
+        reasons_html += _show_regions(regions, shown_effect, page.names)
     yield FigureDrawing("participantWhy", reasons_html)
-    viewed = ViewedMaps(
-        shown_maps=shown_maps,
+    start = shown_effect.contrast, shown_effect.series
+    viewed = _view_maps(shown_effect, images, result, page)
+    viewer = viewed.render(*start, boldref2t1w_xfm, std2t1w_xfm)
+    yield FigureDrawing("participantViewer", viewer)
+
+
+def _view_maps(
+    shown_effect: "_ShownEffect", images: SceneImages, result: "RunResult", page: ParticipantPage
+) -> ViewedMaps:
+    """Return the combined maps for the viewer."""
+    return ViewedMaps(
+        shown_maps=shown_effect.maps,
         images=images,
         result=result,
         n_runs=page.n_runs,
@@ -151,9 +159,6 @@ def draw_participant(
         space=FIRST_BOLDREF,
         over_runs=page.names,
     )
-    mni = compute_mni_nodes(images.bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm)
-    viewer = viewed.render(shown_effect.contrast, shown_effect.series, mni)
-    yield FigureDrawing("participantViewer", viewer)
 
 
 def _sort_combined_maps(maps: Iterable[Derivative]) -> ShownMaps:

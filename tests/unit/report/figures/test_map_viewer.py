@@ -504,7 +504,7 @@ def test_a_difference_shows_the_method_at_the_safe_width_with_significant_voxels
         space="firstBoldref",
         over_runs=["faces"],
     )
-    content = content_of_viewer(viewed.render("faces", "sbl", None))
+    content = content_of_viewer(viewed.render("faces", "sbl", None, None))
     shown = {key.rpartition("|t|")[0] for key in content["maps"] if key.endswith("|sbl")}
     assert shown == {"faces|5 mm"}
     assert [key for key in content["maps"] if key.endswith("mask")] == ["faces|5 mm||mask"]
