@@ -19,7 +19,7 @@ from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.words import capitalize
 from bids_sr.group import figures as group_figures, first_screen, verdicts
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
-from bids_sr.group.map_records import GroupMapRecord, GroupMaps
+from bids_sr.group.map_records import GroupMapRecord
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import GroupFigures, GroupPage, fold
 from bids_sr.group.paired_values_figure import plot_paired_values
@@ -401,16 +401,18 @@ def _group_maps_html(content: RunsContent) -> Markup:
         heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
         for row, group_map in zip(rows, maps.itertuples(), strict=True):
             row += [number(group_map.fwe_t, ".2f"), number(group_map.fwe_mm3, ".0f")]
-    viewers = _show_maps(group_maps, maps)
+    viewers = _show_maps(content, maps)
     members = _members_html(group_maps.records)
     return join([*viewers, table("Group maps", heads, rows), members])
 
 
-def _show_maps(group_maps: GroupMaps, maps: pd.DataFrame) -> Iterator[Markup]:
-    """Yield a viewer of mean effect and z of each task."""
-    background, mask = group_maps.background, group_maps.mask
+def _show_maps(content: RunsContent, maps: pd.DataFrame) -> Iterator[Markup]:
+    """Yield a viewer of mean effect and z of each task, requested contrasts over runs first."""
+    group_maps, background, mask = content.maps, content.maps.background, content.maps.mask
     if background is None or mask is None or maps.empty:
         return
+    requested = {contrast for _, contrast, _ in content.list_over_runs()}
+    maps = maps.sort_values("contrast", key=lambda name: ~name.isin(requested), kind="stable")
     for (task, variant), task_maps in maps.groupby(["task", "variant"], sort=False):
         shown: dict[str, dict[tuple[str, str], LazyVolumes]] = {}
         files: dict[str, str] = {}
@@ -418,6 +420,8 @@ def _show_maps(group_maps: GroupMaps, maps: pd.DataFrame) -> Iterator[Markup]:
             choice = key[0], smoothing_choice(key[1], parse_cell(key[2]))
             for stat in ("z", EFFECT):
                 paths = dict(rows[["series", stat]].to_numpy())
+                if not content.is_applied(task):
+                    paths.pop(content.method, None)
                 derivatives = {name: Derivative(path, {}) for name, path in paths.items()}
                 shown.setdefault(stat, {})[choice] = LazyVolumes(derivatives)
                 files |= {
@@ -438,6 +442,7 @@ def _show_maps(group_maps: GroupMaps, maps: pd.DataFrame) -> Iterator[Markup]:
             display=Display(statistic="z", threshold=Z_SHOWN, floor=5.0),
             effects=shown[EFFECT],
             files=files,
+            first_series=content.method,
             space=str(group_maps.space),
         )
         yield render("headed", heading, join([render("note", "caption", text), viewer]))

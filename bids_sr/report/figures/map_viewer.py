@@ -31,14 +31,14 @@ from bids_sr.report.markup import render
 EFFECT = "effect"
 _N_STEPS = 127  # number of steps of the color scale on each side of 0
 # smallest absolute value in the viewer, by statistic; smaller values are set to 0
-_SMALLEST_VALUES = {"t": 2.5, "z": 2.5, "cc": 0.15}
+_SMALLEST_VALUES = {"t": 2.5, "z": 3.0, "cc": 0.15}
 # upper end and step of the threshold slider, by statistic
 _SLIDER_ENDS = {"cc": (1.0, 0.01)}
 _SCALE_PERCENT = 98  # percentile of effects in voxels that are shown, at the end of their scale
 _EFFECT_SCALES = 0.1, CAP_PERCENT  # percent, smallest and largest end of the scale of effects
-MAX_BYTES = 2_000_000
-"""Largest number of bytes of base64 of the maps on a page. The first contrasts and smoothing
-widths are included, and the names of the others are listed.
+MAX_BYTES = 1_900_000
+"""Largest number of bytes of base64 of maps and backgrounds on a page, without masks. The first
+contrasts and smoothing widths are included, and the names of the others are listed.
 """
 _GZIP_LEVEL = 6  # gzip level; level 9 takes several times as long and saves few bytes
 _TALLEST_PX = 400  # pixels, largest height of a plane
@@ -102,8 +102,8 @@ def viewer_html(
     (percent) are on the grids of these maps, and are shown first, above the threshold of the
     statistic. `masks` are outlined, by contrast and smoothing. `files` are paths of the complete
     maps relative to the page, by `map_key`. `first_series` is shown first, at the peak of the
-    first map. `max_bytes` limits the maps in bytes of base64, but the first contrast and smoothing
-    are always included.
+    first map. `max_bytes` limits maps and background in bytes of base64, but the first contrast
+    and smoothing are always included.
 
     `mni` are the MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the
     background's field of view, and `space` names the coordinates of the background.
@@ -111,8 +111,10 @@ def viewer_html(
     if not maps:
         return Markup("")
     statistic = display.statistic
-    volumes, limits, omitted = _encode_maps(maps, effects, display, max_bytes)
     (first_contrast, first_smoothing), first_maps = next(iter(maps.items()))
+    anatomy = _describe_anatomy(next(iter(first_maps.values())), background, mask, mni)
+    free_bytes = max_bytes - len(json.dumps(anatomy))
+    volumes, limits, omitted = _encode_maps(maps, effects, display, free_bytes)
     series = list(dict.fromkeys(name for by_series in maps.values() for name in by_series))
     start = next(name for name in (first_series, "bspline", *series) if name in first_maps)
     statistics = [EFFECT, statistic] if effects else [statistic]
@@ -139,11 +141,9 @@ def viewer_html(
             "statistic": statistics[0],
             "series": start,
         },
-        **_find_positions(next(iter(first_maps.values())), background, mask),
         "maps": volumes | _encode_masks(masks, included),
         "files": {key: file for key, file in files.items() if key in volumes},
-        "background": _encode_background(background, mask),
-        **({} if mni is None else {"mni": _encode_mni(mni)}),
+        **anatomy,
     }
     return render(
         "viewer",
@@ -156,8 +156,10 @@ def viewer_html(
     )
 
 
-def _find_positions(first_map: Volume, background: Volume, mask: Volume) -> dict[str, Any]:
-    """Return the peak of a map, and the box around the brain.
+def _describe_anatomy(
+    first_map: Volume, background: Volume, mask: Volume, mni: Array | None
+) -> dict[str, Any]:
+    """Return the peak of a map, the box around the brain, background and MNI coordinates.
 
     Positions are fractions of the field of view in RAS orientation.
     """
@@ -167,18 +169,19 @@ def _find_positions(first_map: Volume, background: Volume, mask: Volume) -> dict
     return {
         "at": [round((index + 0.5) / size, 5) for index, size in zip(peak, shape, strict=True)],
         "box": [[round(float(end), 4) for end in side] for side in box.T],
+        "background": _encode_background(background, mask),
+        **({} if mni is None else {"mni": _encode_mni(mni)}),
     }
 
 
 def _encode_maps(
-    maps: ViewerMaps, effects: ViewerMaps, display: Display, max_bytes: int
+    maps: ViewerMaps, effects: ViewerMaps, display: Display, free_bytes: int
 ) -> tuple[dict[str, str], dict[tuple[str, str, str], float], dict[str, list[str]]]:
     """Encode the maps that fit into the limit (bytes of base64), in their order.
 
     Returns encoded maps by `map_key`, ends of the color scales by contrast, smoothing and
     statistic, and the contrasts that were omitted by smoothing.
     """
-    free_bytes = max_bytes
     volumes: dict[str, str] = {}
     limits: dict[tuple[str, str, str], float] = {}
     omitted: dict[str, list[str]] = {}

@@ -150,7 +150,8 @@ def test_maps_that_exceed_the_page_size_are_omitted_and_named():
     background = Volume(MASK, FINE)
     complete = content_of_viewer(viewer_html(maps, background, BRAIN))
     size = sum(len(text) for key, text in complete["maps"].items() if "|none|" in key)
-    html = viewer_html(maps, background, BRAIN, max_bytes=size + 10)
+    size += len(complete["background"])
+    html = viewer_html(maps, background, BRAIN, max_bytes=size + 200)
     content = content_of_viewer(html)
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
