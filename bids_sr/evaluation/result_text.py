@@ -170,14 +170,17 @@ def is_tested(row: MetricRow) -> bool:
     return row.reference == HALF_RESOLUTION
 
 
-def explained_text(value: float, lower: float, upper: float, *, unit: bool = True) -> str:
+def explained_text(value: float, lower: float, upper: float, *, in_table: bool = False) -> str:
     """Return an explained variance with its interval, such as ``54 % [52, 56]``.
 
-    The percent sign is omitted if `unit` is False. Spaces do not break across lines.
+    In a table, the percent sign, the remark on a missing interval, and intervals of values below
+    the scale are omitted. Spaces do not break across lines.
     """
-    share = number(value, ".0%")
-    ends = interval(lower, upper, ".0%", unit=False) or "(no interval)"
-    text = f"{share if unit else share.removesuffix(' %')} {ends}"
+    share, ends = number(value, ".0%"), interval(lower, upper, ".0%", unit=False)
+    if in_table:
+        text = f"{share.removesuffix(' %')} {ends if value >= -1 else ''}".strip()
+    else:
+        text = f"{share} {ends or '(no interval)'}"
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 

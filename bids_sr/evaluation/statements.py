@@ -116,7 +116,7 @@ class Statement(StrEnum):
     PAPER_BASELINE = "The strongest baseline, {series}, explained {value} in active voxels."
     PAPER_YES = "The detail could be interpreted {contrasts}."
     PAPER_NO = "The detail was contradicted {contrasts}."
-    PAPER_NOT_TESTABLE = "The data did not decide {contrasts}."
+    PAPER_NOT_TESTABLE = "The data did not decide on the detail {contrasts}."
     PAPER_NOT_TESTED = "The detail was neither measured nor tested {contrasts}."
     PAPER_BY_TEST = (
         "Where the measured value has no interval, the test at half the resolution decided ({n} of"

@@ -383,7 +383,7 @@ def _make_tested_row(verdict: StoredVerdict, facts: Mapping[str, Any]) -> Answer
     cell = AnswerCell(
         mark=MARKS[state],
         answer=ANSWERS[state],
-        number=explained_text(value, lower, upper, unit=False),
+        number=explained_text(value, lower, upper, in_table=True),
         interval=draw_interval(value, lower, upper, MARKS[state].css_class, is_hollow=is_hollow),
     )
     return AnswerRow((verdict.stem.partition("_task-")[0].replace("_", " "),), (cell,))

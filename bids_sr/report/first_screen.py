@@ -17,7 +17,6 @@ from bids_sr.evaluation.result_text import (
     ANSWERS,
     REGIONS,
     explained_text,
-    is_decided_by_test,
     is_tested,
     list_contradicted,
     name_contrast,
@@ -110,7 +109,7 @@ _CONTRAST_HEADS = TableHeads(
     "Contrast",
     [f"in {REGIONS['active']}", f"in the {REGIONS['brain']}"],
     question="May I interpret its detail?",
-    key="Explained, % [95 %]: ● measured ○ tested",
+    key="Explained, % [95 %]: ● measured (without interval, the test decided) ○ tested",
 )
 _TESTED_HEADS = _CONTRAST_HEADS._replace(key="Tested, % [95 %]")
 
@@ -217,13 +216,13 @@ def _make_cell(region: RegionResult) -> AnswerCell:
     mark, row = MARKS[region.state], region.row
     reason = region.short_reason
     if region.state == "recovered" or reason in _EVIDENT:
-        reason = Statement.BY_TEST if is_decided_by_test(region) else ""
+        reason = ""
     cell = AnswerCell(mark, ANSWERS[region.state], reason)
     if row is None or not math.isfinite(row.value):
         return cell
     ends = row.value, row.lower, row.upper
     return cell._replace(
-        number=explained_text(*ends, unit=False),
+        number=explained_text(*ends, in_table=True),
         interval=draw_interval(*ends, mark.css_class, is_hollow=is_tested(row)),
     )
 

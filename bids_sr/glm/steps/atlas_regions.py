@@ -77,7 +77,8 @@ def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dic
         "suffix": "dseg",
     }
     sidecar: dict[str, object] = {
-        "Description": f"labels of the {atlas_files.name} atlas in T1w space"
+        "Description": f"labels of the {atlas_files.name} atlas in T1w space",
+        "volume_mm3": {"Description": "volume of the label on the T1w grid", "Units": "mm3"},
     }
     if atlas_files.license:
         sidecar["License"] = atlas_files.license

@@ -91,9 +91,9 @@ def draw_picture(maps: PictureMaps) -> Markup:
 
 
 def draw_error(maps: PictureMaps) -> Markup:
-    """Draw the effect of the method and the SD of its error; "" if one of the maps is missing.
+    """Draw the effect of the method and the SD of its error, with the sign reliable voxels.
 
-    Sign reliable voxels are outlined if the detail may be interpreted.
+    "" if one of the maps is missing, or if the detail may not be interpreted.
     """
     return _render_groups(maps, _make_error_groups)
 
@@ -190,16 +190,17 @@ def _make_groups(maps: PictureMaps, limit: float) -> "list[PanelGroup]":
 
 
 def _make_error_groups(maps: PictureMaps, _limit: float) -> "list[PanelGroup]":
-    """Return the panels of an effect and its error; [] if one of the maps is missing."""
+    """Return the panels of an effect and its error; [] if they are missing or not to be used."""
     from bids_sr.report.figures.result_picture import PanelGroup
 
     method, stats = maps.result.method, maps.shown_maps.stats
     effect = maps.by_series.get(method)
     widths = [width for name, stat, width in stats if (name, stat) == (maps.contrast, "sd")]
     error = stats.get((maps.contrast, "sd", min(widths, default=0)), {}).get(method)
-    if maps.stat != "effect" or effect is None or error is None:
+    is_used = maps.result.shown is not None or not maps.result.contrasts
+    if maps.stat != "effect" or effect is None or error is None or not is_used:
         return []
-    outline = None if maps.result.shown is None else maps.find_region(SIGN_RELIABLE)
+    outline = maps.find_region(SIGN_RELIABLE)
     note = "" if outline is None else "sign reliable voxels outlined"
     panels = [
         _make_panel(maps, f"effect of {method}", note, effect.volume, outline),

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from data.dataset import BidsMaker
@@ -17,6 +18,7 @@ from bids_sr.cli.parser import parse_settings
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.models.request import ModelRequest
+from bids_sr.survey.preflight import directories
 
 PAGE = (ROOT / "docs/papers/index.md").read_text(encoding="utf-8")
 COMMANDS = [
@@ -87,6 +89,8 @@ def test_a_command_of_the_page_runs_as_printed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     program, *words = shlex.split(command)
+    disk = SimpleNamespace(free=10**12)  # studies of 61 participants need more than a test has
+    monkeypatch.setattr(directories.shutil, "disk_usage", lambda _path: disk)
     if program == "bids-sr":
         assert words[:2] == ["DATA", "OUT"]
         if words[2] == "group":  # requires the outputs of participants

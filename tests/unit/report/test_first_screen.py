@@ -72,9 +72,9 @@ def test_measured_values_are_filled_and_tested_values_are_hollow():
     rows = [*make_tested_rows({"all": ((0.5, 0.1), (0.4, 0.1)), "scene": ((0.5, 0.1),) * 2})]
     page = first_screen([*rows, *make_measured_rows(MEASURED)])
     answers = read_answers(page)
-    assert [cells[1] for cells in answers.values()] == ["52 [50, 54]", "37 (no interval)"]
-    assert [cells[3] for cells in answers.values()] == ["35 [27, 43]", "10 (no interval)"]
-    assert answers["scene"][0] == "✓ yes: decided by the test"
+    assert [cells[1] for cells in answers.values()] == ["52 [50, 54]", "37"]
+    assert [cells[3] for cells in answers.values()] == ["35 [27, 43]", "10"]
+    assert answers["scene"][0] == "✓ yes"
     assert [circle.classes for circle in page.all("circle")] == [[], [], [], []]
     assert "In the test" not in sentence_of(page)
 
@@ -88,7 +88,7 @@ def test_detail_that_was_contradicted_has_its_value_in_each_region():
         for row in make_tested_rows({"all": ((0.5, math.nan), (-0.8, 0.5))})
     ]
     active, value, brain, contradicted = read_answers(first_screen(rows))["all"]
-    assert (active, value) == ("? not testable: few active voxels", "50 (no interval)")
+    assert (active, value) == ("? not testable: few active voxels", "50")
     assert (brain, contradicted) == ("✗ no", "−80 [below −100, −30]")
 
 

@@ -46,7 +46,7 @@ def test_a_measured_run_names_reference_value_baseline_and_contrasts(tmp_path: P
         "and in the whole brain for “all”, body and house",
         "contradicted in active voxels for scene and scene − others",
         "and in the whole brain for body − others, scene and scene − others",
-        "did not decide in active voxels and in the whole brain for tool − others",
+        "did not decide on the detail in active voxels and in the whole brain for tool − others",
         "neither measured nor tested in active voxels and in the whole brain for face",
     ):
         assert part in text
