@@ -110,12 +110,11 @@
 <div class="paper"><p>{{ paragraph }}</p><button type="button" class="scripted" data-copy>Copy</button></div>
 {% endmacro %}
 
-{% macro viewer(content, shown, left_out, stored, definitions, outlined=false) %}
-<div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Without them, see the slices in the Activation section.</p>
+{% macro viewer(content, statistic, least, left_out, stored, outlined) %}
+<div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later.</p>
 <script type='application/json'>{{ content }}</script></div>
-<p class='caption'>Each map is shown on its own voxel grid, without interpolation. All series share one color scale.{% if outlined %} White lines: mask of voxels to show.{% endif %} {{ shown }} {% if stored %}If the complete map was stored, a link to the file is shown below the viewer.{% else %}At this output level (<code>--level</code>), maps are not stored.{% endif %}{% if left_out %} The following maps were omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+<p class='caption'>Each map is shown on its own voxel grid, without interpolation. All series share one color scale.{% if outlined %} White lines: mask of voxels to show.{% endif %} Values are shown where |{{ statistic }}| exceeds the threshold (slider), and are not included where |{{ statistic }}| &lt; {{ least }}. {% if stored %}If the complete map was stored, a link to the file is shown below the viewer.{% else %}At this output level (<code>--level</code>), maps are not stored.{% endif %}{% if left_out %} Omitted to limit the size of the page: {% for smoothing, contrasts in left_out.items() %}{{ contrasts|join(", ") }} (smoothing: {{ smoothing }}){{ "." if loop.last else "; " }}{% endfor %}{% endif %}</p>
 <p class='caption scripted'>Click on a plane to move the crosshair, and scroll to change the slice. After a click, the arrow keys (<kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd>) move the crosshair by one voxel in the axial plane. <kbd>Page up</kbd> and <kbd>Page down</kbd> move it by one slice. Press <kbd>b</kbd> to switch back to the previous series.</p>
-{% if definitions %}{{ folded("Series in the viewer", glossary(definitions)) }}{% endif %}
 {% endmacro %}
 
 {% macro peak(text, at, contrast, series, smoothing) %}<span data-peak="{{ at }}" data-contrast="{{ contrast }}" data-series="{{ series }}" data-smoothing="{{ smoothing }}">{{ text }}</span>{% endmacro %}

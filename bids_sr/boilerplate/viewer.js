@@ -55,7 +55,7 @@
     });
   };
 
-  // One plane of a volume as a small canvas, a pixel a voxel; `paint` gives red, green, blue and opacity of a value.
+  // One plane of a volume as a small canvas, a pixel a voxel; `paint` gives red, green, blue and opacity of a voxel.
   const sliced = (volume, [right, up, cut], at, paint) => {
     const [wide, high] = [volume.size[right], volume.size[up]];
     const steps = [1, volume.size[0], volume.size[0] * volume.size[1]];
@@ -64,7 +64,7 @@
     const pixels = new ImageData(wide, high);
     for (let j = 0, k = 0; j < high; j += 1) {
       for (let i = 0; i < wide; i += 1, k += 4) {
-        pixels.data.set(paint(volume.data[start + steps[right] * i + steps[up] * (high - 1 - j)]), k);
+        pixels.data.set(paint(start + steps[right] * i + steps[up] * (high - 1 - j)), k);
       }
     }
     canvas.getContext("2d").putImageData(pixels, 0, 0);
@@ -115,6 +115,7 @@
       });
       this.before = this.given.series.includes("bspline") ? "bspline" : this.given.series[0];
       this.at = this.given.at;
+      this.maps = [];
       this.color = ramp(this.given.colors);
       this.controls();
     }
@@ -133,7 +134,7 @@
       this.root.dataset.ready = "yes";
     }
 
-    key({ contrast, smoothing, series }) { return [contrast, smoothing, series].join("|"); }
+    key({ contrast, smoothing, statistic, series }) { return [contrast, smoothing, statistic, series].join("|"); }
 
     async volume(state) {
       const key = this.key(state);
@@ -145,9 +146,11 @@
       const next = { ...this.state, ...change };
       if (next.series !== this.state.series) this.before = this.state.series;
       this.state = next;
-      const [map, mask] = await Promise.all([this.volume(next), this.volume({ ...next, series: "mask" })]);
+      const wanted = [{ series: "mask", statistic: "" }, ...this.given.statistics.map((statistic) => ({ statistic }))];
+      const [mask, ...maps] = await Promise.all(wanted.map((part) => this.volume({ ...next, ...part })));
       if (this.state !== next) return; // another choice came in between
-      Object.assign(this, { map, mask });
+      // of several maps the last is that of the threshold
+      Object.assign(this, { mask, maps, map: maps[this.given.statistics.indexOf(next.statistic)], level: maps.at(-1) });
       this.draw();
     }
 
@@ -175,7 +178,7 @@
       return { boxes, ratio, wide, high: Math.round(top - gap), bar: room };
     }
 
-    get limit() { return this.given.limits[`${this.state.contrast}|${this.state.smoothing}`]; }
+    get limit() { return this.given.limits[this.key(this.state).replace(/\|[^|]*$/, "")]; }
 
     draw() {
       if (!this.below || !this.canvas.clientWidth) return;
@@ -186,10 +189,9 @@
       context.imageSmoothingEnabled = false;
       context.fillStyle = "#000";
       context.fillRect(0, 0, this.canvas.width, this.canvas.height);
-      const { threshold } = this.state;
-      const gray = (v) => { const g = Math.max(0, 2 * v); return [g, g, g, 255]; };
-      const slope = this.map ? this.map.slope : 1;
-      const over = (v) => (Math.abs(v * slope) > threshold ? [...this.color(0.5 + (v * slope) / (2 * this.limit)), 242] : [0, 0, 0, 0]);
+      const { below, map, level, limit, state: { threshold } } = this;
+      const gray = (k) => { const g = Math.max(0, 2 * below.data[k]); return [g, g, g, 255]; };
+      const over = (k) => (Math.abs(level.data[k] * level.slope) > threshold ? [...this.color(0.5 + (map.data[k] * map.slope) / (2 * limit)), 242] : [0, 0, 0, 0]);
       PLANES.forEach((plane, number) => {
         const { left, top, wide: w, high: h } = boxes[number];
         const [[x0, x1], [y0, y1]] = [this.box[plane[0]], this.box[plane[1]]];
@@ -198,7 +200,7 @@
         context.beginPath();
         context.rect(left, top, w, h);
         context.clip();
-        const layers = [[this.below, gray], ...(this.map ? [[this.map, over]] : [])];
+        const layers = [[below, gray], ...(map ? [[map, over]] : [])];
         const corner = [left - x0 * full, top - (1 - y1) * tall, full, tall];
         for (const [volume, paint] of layers) context.drawImage(sliced(volume, plane, this.at, paint), ...corner);
         if (this.mask) outline(context, this.mask, plane, this.at, corner, ratio);
@@ -226,17 +228,15 @@
       const level = (v) => top + (tall * (this.limit - v)) / (2 * this.limit);
       for (let y = 0; y < tall; y += 1) {
         const share = 1 - (y + 0.5) / tall;
-        const hidden = Math.abs(2 * share - 1) * this.limit <= this.state.threshold;
+        const hidden = this.map === this.level && Math.abs(2 * share - 1) * this.limit <= this.state.threshold;
         context.fillStyle = hidden ? "#444" : `rgb(${this.color(share).map(Math.round).join(",")})`;
         context.fillRect(x, top + y, wide, 1.5);
       }
       context.fillStyle = "#fff";
       context.font = `${11 * ratio}px sans-serif`;
-      context.fillText(this.given.statistic, x, top - 9 * ratio);
-      const digits = this.limit < 10 ? this.given.digits : 0;
+      context.fillText(this.state.statistic === "effect" ? "effect, %" : this.state.statistic, x, top - 9 * ratio);
       for (const v of [this.limit, this.limit / 2, 0, -this.limit / 2, -this.limit]) {
-        const text = v.toFixed(Math.abs(v) === this.limit || !v ? digits : this.given.digits).replace("-", "−");
-        context.fillText(text, x + wide + 4 * ratio, level(v) + 4 * ratio);
+        context.fillText(`${Number(v.toPrecision(2))}`.replace("-", "−"), x + wide + 4 * ratio, level(v) + 4 * ratio);
       }
     }
 
@@ -245,25 +245,28 @@
       const rounded = (mm) => mm.map((v) => Math.round(v) + 0);
       const words = (mm) => rounded(mm).map((v, k) => `${"xyz"[k]} ${v}`.replace("-", "−")).join(", ");
       const place = rounded(millimeters(this.below, this.at));
-      const found = this.map ? value(this.map, this.at) : null;
-      const { least, statistic, digits, titles, files } = this.given;
+      const { least, statistic, statistics, titles, files, space } = this.given;
       const absent = this.given.maps[this.key(this.state)] ? "loading the map" : "this map is not included in the page";
-      const text = found === null ? absent : found === 0 ? `|${statistic}| < ${least}` : `${statistic} ${found.toFixed(digits)}`;
+      const found = this.maps.map((map, k) => {
+        const digits = map && Math.max(1, Math.round(-Math.log10(map.slope)));
+        return map && `${statistics[k]} ${value(map, this.at).toFixed(digits)}${statistics[k] === "effect" ? " %" : ""}`.replace("-", "−");
+      }).filter(Boolean);
+      const text = !this.level ? absent : value(this.level, this.at) ? found.join(", ") : `|${statistic}| < ${least}`;
       const name = titles[series] || series;
       const smoothed = smoothing === "none" ? "unsmoothed" : `smoothed by ${smoothing}`;
       const mni = this.mni ? ` · MNI ${words(inMni(this.mni, this.at))} mm` : "";
-      this.readout.textContent = `${name}, ${contrast}, ${smoothed} · scanner ${words(place)} mm${mni} · ${text}`;
+      this.readout.textContent = `${name}, ${contrast}, ${smoothed} · ${space} ${words(place)} mm${mni} · ${text}`;
       const file = files[this.key(this.state)];
       this.whole.replaceChildren(...(file ? ["Complete map: ", make("a", { href: file, textContent: file.split("/").at(-1) })] : []));
-      Object.assign(this.root.dataset, { series, contrast, smoothing, threshold, at: place.join(",") });
+      Object.assign(this.root.dataset, { series, contrast, smoothing, threshold, statistic: this.state.statistic, at: place.join(",") });
       for (const [control, choice] of Object.entries(this.inputs)) choice.value = this.state[control];
-      this.level.textContent = Number(threshold).toFixed(digits);
+      this.output.textContent = threshold;
       for (const button of this.buttons) button.setAttribute("aria-pressed", button.value === series);
       this.save.disabled = !this.map;
     }
 
     controls() {
-      const { contrasts, smoothings, series, titles, statistic } = this.given;
+      const { contrasts, smoothings, statistics, series, titles, statistic } = this.given;
       this.inputs = {};
       const choice = (name, values) => {
         const select = make("select", {}, ...values.map((text) => make("option", { value: text, textContent: text })));
@@ -284,7 +287,7 @@
       const slider = make("input", { type: "range", min: this.given.least, max: this.given.most, step: this.given.step });
       slider.addEventListener("input", () => this.show({ threshold: Number(slider.value) }));
       this.inputs.threshold = slider;
-      this.level = make("output");
+      this.output = make("output");
       this.blink = make("button", { type: "button", textContent: "Blink", title: "Alternate between the last two series (key b)" });
       this.blink.setAttribute("aria-pressed", "false");
       this.blink.addEventListener("click", () => this.blinking());
@@ -301,7 +304,7 @@
       this.whole = make("p", { className: "whole" });
       this.pointing();
       const bar = make("div", { className: "bar" }, choice("contrast", contrasts), choice("smoothing", smoothings),
-        make("label", {}, `|${statistic}| > `, slider, this.level), this.blink, this.save, picture);
+        ...(statistics.length > 1 ? [choice("statistic", statistics)] : []), make("label", {}, `|${statistic}| > `, slider, this.output), this.blink, this.save, picture);
       this.root.append(bar, group, this.canvas, this.readout, this.whole);
     }
 
@@ -312,8 +315,8 @@
     }
 
     fileName() {
-      const { contrast, series, smoothing } = this.state;
-      return [this.run().replace(/[, ]+/g, "-"), contrast, series, smoothing, this.given.statistic].join("_").replace(/ /g, "");
+      const { contrast, series, smoothing, statistic } = this.state;
+      return [this.run().replace(/[, ]+/g, "-"), contrast, series, smoothing, statistic].join("_").replace(/ /g, "");
     }
 
     savePreview() {

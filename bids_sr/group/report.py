@@ -12,13 +12,14 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.engine.artifacts import Derivative
 from bids_sr.engine.metric_rows import MISSING, parse_cell
 from bids_sr.engine.number_text import number, value_form
 from bids_sr.evaluation.evidence import APPLIED
 from bids_sr.evaluation.words import capitalize
 from bids_sr.group import figures as group_figures, first_screen, verdicts
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
-from bids_sr.group.map_records import GroupMapRecord, GroupMaps
+from bids_sr.group.map_records import GroupMapRecord
 from bids_sr.group.output_files import GroupNames
 from bids_sr.group.page import GroupFigures, GroupPage, fold
 from bids_sr.group.paired_values_figure import plot_paired_values
@@ -33,15 +34,14 @@ from bids_sr.group.voxel_tests import Z_SHOWN
 from bids_sr.io.frozen import frozen
 from bids_sr.io.metric_flags import FLAGS
 from bids_sr.io.metric_registry import statistic
-from bids_sr.io.nifti import load_image
 from bids_sr.io.series import map_label
-from bids_sr.io.smoothing_words import smoothing_text
-from bids_sr.io.volume import Volume
+from bids_sr.io.smoothing_words import smoothing_choice, smoothing_text
 from bids_sr.io.word_lists import add_counts, format_count
 from bids_sr.report.comparison_html import comparisons_html
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.facts import facts_html, messages_html
-from bids_sr.report.figures.maps import Display, Scene, activation_figure
+from bids_sr.report.figures.map_viewer import EFFECT, LazyVolumes, map_key, viewer_html
+from bids_sr.report.figures.maps import Display
 from bids_sr.report.first_screen import UseRow, render_first_screen
 from bids_sr.report.markup import ColumnHead, join, render, render_folded, render_selector, table
 from bids_sr.survey.bids.label_lists import list_some
@@ -137,7 +137,7 @@ def describe_runs(folder: Path, content: RunsContent) -> GroupPage:
         participants=_participants_html(content),
         sections=(
             fold("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
-            fold("maps", "Group maps", _group_maps_html(content, figures), ["group maps"]),
+            fold("maps", "Group maps", _group_maps_html(content), ["group maps"]),
             fold(
                 "paper", "Comparison with Ota et al. (2022)", _sizes_html(content.tables, figures)
             ),
@@ -359,11 +359,8 @@ def _missing_lines(content: RunsContent) -> list[str]:
     ]
 
 
-def _group_maps_html(content: RunsContent, figures: GroupFigures) -> Markup:
-    """Return figures of z per task and contrast, and the table of group maps.
-
-    Each figure has one row per series, with the same planes and color scale.
-    """
+def _group_maps_html(content: RunsContent) -> Markup:
+    """Return the viewers of the group maps, and their table."""
     group_maps = content.maps
     maps = group_maps.maps.assign(
         before=[  # smoothing before super-resolution
@@ -404,39 +401,51 @@ def _group_maps_html(content: RunsContent, figures: GroupFigures) -> Markup:
         heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
         for row, group_map in zip(rows, maps.itertuples(), strict=True):
             row += [number(group_map.fwe_t, ".2f"), number(group_map.fwe_mm3, ".0f")]
-    map_figures = _map_figures(group_maps, maps, figures)
+    viewers = _show_maps(content, maps)
     members = _members_html(group_maps.records)
-    return join([*map_figures, table("Group maps", heads, rows), members])
+    return join([*viewers, table("Group maps", heads, rows), members])
 
 
-def _map_figures(
-    group_maps: GroupMaps, maps: pd.DataFrame, figures: GroupFigures
-) -> Iterator[Markup]:
-    """Yield a figure of z maps per task and contrast."""
-    if group_maps.background is None or group_maps.mask is None or maps.empty:
+def _show_maps(content: RunsContent, maps: pd.DataFrame) -> Iterator[Markup]:
+    """Yield a viewer of mean effect and z of each task, requested contrasts over runs first."""
+    group_maps, background, mask = content.maps, content.maps.background, content.maps.mask
+    if background is None or mask is None or maps.empty:
         return
-    scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
-    display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
-    for (task, variant, contrast), contrast_maps in maps.groupby(
-        ["task", "variant", "contrast"], sort=False
-    ):
-        rows = {row.series: Volume(*load_image(row.z)) for row in contrast_maps.itertuples()}
-        variant_label = [] if variant == MISSING else [variant]
-        counts = sorted(set(contrast_maps["participants"].map(len)))
-        first = contrast_maps.iloc[0]
-        heading = ", ".join([contrast, f"task {task}", *variant_label])
-        entities = "_".join([f"task-{task}", *variant_label, f"contrast-{contrast}"])
-        figure = figures.embed(
-            partial(activation_figure, rows, scene, display=display, n_slices=3),
-            f"{entities}_desc-maps",
-            f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
-            f" {smoothing_text(first['fwhm_mm'], parse_cell(first['before']))}. The planes were"
-            f" selected from the {first['series']} map. The maps are not corrected for multiple"
-            " comparisons. The table lists the one-sided threshold for a false discovery rate of"
-            " .05 over the brain.",
-            heading,
+    requested = {contrast for _, contrast, _ in content.list_over_runs()}
+    maps = maps.sort_values("contrast", key=lambda name: ~name.isin(requested), kind="stable")
+    for (task, variant), task_maps in maps.groupby(["task", "variant"], sort=False):
+        shown: dict[str, dict[tuple[str, str], LazyVolumes]] = {}
+        files: dict[str, str] = {}
+        for key, rows in task_maps.groupby(["contrast", "fwhm_mm", "before"], sort=False):
+            choice = key[0], smoothing_choice(key[1], parse_cell(key[2]))
+            for stat in ("z", EFFECT):
+                paths = dict(rows[["series", stat]].to_numpy())
+                if not content.is_applied(task):
+                    paths.pop(content.method, None)
+                derivatives = {name: Derivative(path, {}) for name, path in paths.items()}
+                shown.setdefault(stat, {})[choice] = LazyVolumes(derivatives)
+                files |= {
+                    map_key(*choice, stat, name): f"group/{path.name}"
+                    for name, path in paths.items()
+                }
+        heading = f"Task {task}" if variant == MISSING else f"Task {task}, {variant}"
+        counts = sorted(set(task_maps["participants"].map(len)))
+        text = (
+            f"Group maps ({' to '.join(map(str, counts))} participants) in {group_maps.space}. The"
+            " maps are not corrected for multiple comparisons. The table lists the one-sided"
+            " threshold for a false discovery rate of .05 over the brain."
         )
-        yield render("headed", heading, figure)
+        viewer = viewer_html(
+            shown["z"],
+            background,
+            mask,
+            display=Display(statistic="z", threshold=Z_SHOWN, floor=5.0),
+            effects=shown[EFFECT],
+            files=files,
+            first_series=content.method,
+            space=str(group_maps.space),
+        )
+        yield render("headed", heading, join([render("note", "caption", text), viewer]))
 
 
 def _members_html(records: Sequence[GroupMapRecord]) -> Markup:

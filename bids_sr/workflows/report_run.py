@@ -205,17 +205,6 @@ def _draw_models(run: ReportedRun, outputs: Outputs) -> None:
 def _draw_run_maps(run: ReportedRun, outputs: Outputs) -> None:
     """Draw maps and regions of a run."""
     all_maps, images = run.maps.maps, make_scene_images(run)
-    if "glm" in run.plan.maps.kinds:
-        outputs.store_figures(
-            maps_figures.draw_activation(
-                all_maps,
-                images,
-                run.evaluation.evidence,
-                series_names=run.plan.stored_names,
-                named_contrasts=run.plan.named_contrasts,
-                at_rest=run.plan.at_rest,
-            )
-        )
     _draw_surface_maps(run, outputs)
     if run.maps.regions is not None:
         outputs.store_figures(
@@ -304,9 +293,9 @@ def _draw_evaluation(run: ReportedRun, outputs: Outputs) -> None:
 
 
 def _draw_viewer(run: ReportedRun, outputs: Outputs) -> None:
-    """Draw the map viewer of a run."""
+    """Draw the viewer of the maps of a run, which include the masks."""
     viewer = draw_map_viewer.show_viewer(
-        run.maps.maps,
+        _gather_judged_run(run, run.evaluation, list(run.maps.series.values())).maps,
         make_scene_images(run),
         run.evaluation.evidence,
         run.fitted.boldref2t1w_xfm,

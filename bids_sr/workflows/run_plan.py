@@ -9,7 +9,7 @@ from dataclasses import field, replace
 from pathlib import Path
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.config.seeds import DEFAULT_SEEDS, choose_seeds
+from bids_sr.config.seeds import choose_seeds
 from bids_sr.config.spaces import FUNC, Space
 from bids_sr.engine.artifacts import File, Series
 from bids_sr.glm.connectivity_seeds import Seed, count_mapped, seed_names
@@ -99,8 +99,7 @@ class RunPlan:
     `uses_calibration` states whether a method uses the calibration run.
 
     `contrasts` are weights of conditions, or of seeds, by contrast. `minus_others` are contrasts
-    that compare one condition with all others. `named_contrasts` are those that the user named
-    (all, or none if contrasts and seeds are the default). `nuisance` are the columns of the
+    that compare one condition with all others. `nuisance` are the columns of the
     confounds in the linear models; None for motion and aCompCor. `temporal` is None if there is no
     temporal model. `seeds` are for a run without events. If empty, temporal components of the run
     are used instead. With `uses_own_seeds`, each series has its own time series of the seeds.
@@ -133,7 +132,6 @@ class RunPlan:
     design: DesignSettings
     contrasts: Contrasts
     minus_others: Sequence[str]
-    named_contrasts: Sequence[str]
     confounds: ConfoundSettings
     nuisance: list[str] | None
     temporal: TimeModel | None
@@ -257,10 +255,8 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
     if at_rest:
         # temporal components replace the seeds if no seed is inside the field of view
         contrasts |= {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
-    names_contrasts = bool(activation.contrasts or activation.model)
+    names_contrasts = activation.contrasts or activation.model
     other_contrasts = () if names_contrasts else minus_others(resolved_contrasts)
-    if at_rest:
-        names_contrasts = activation.seeds != DEFAULT_SEEDS
     correction = _plan_correction(analysis, bold)
     methods = [request.method for request in requests if request.method is not None]
     return RunPlan(
@@ -293,7 +289,6 @@ def plan_run(analysis: Analysis, subject: Subject, bold: BoldRun) -> RunPlan:
         design=design_settings(bold, settings),
         contrasts=contrasts,
         minus_others=other_contrasts,
-        named_contrasts=list(contrasts) if names_contrasts else [],
         confounds=ConfoundSettings(
             fd_spike_threshold=preprocessing.fd_spike_threshold,
             dvars_spike_threshold=preprocessing.dvars_spike_threshold,

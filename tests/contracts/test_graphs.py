@@ -263,7 +263,7 @@ CHANGES: dict[tuple[Callable[[BidsMaker], None], str], tuple[str, str, int]] = {
     (one_run, "--censor fd:.5"): ("add_temporal_regressors", "", 2),
     (one_run, "--set activation.kinds=cc"): (
         "draw_correlation",
-        f"{ERROR} {REGIONS} check_region draw_activation",
+        f"{ERROR} {REGIONS} check_region",
         2,
     ),
     (one_run, "--set activation.kinds=glm"): ("", "draw_overlap", 0),

@@ -145,12 +145,13 @@ def assert_described(stem):
 def test_the_viewer_names_the_stored_file_of_each_map(finished):
     page = (finished.out / "sub-01.html").read_text()
     files = json.loads(re.search(r'"files":({[^}]+})', page).group(1))
-    assert len(files) == 4 * 2  # contrasts, acquired and B-spline
+    assert {key.split("|")[2] for key in files} == {"effect", "t"}
     for key, name in files.items():
-        contrast, smoothing, series = key.split("|")
-        assert smoothing == "none"
+        contrast, smoothing, statistic, series = key.split("|")
+        width = "" if smoothing == "none" else "Fwhm50"
         assert (finished.out / name).is_file()
-        assert name.endswith(f"_contrast-{contrast}_stat-t_desc-{series}_statmap.nii.gz")
+        end = f"_contrast-{contrast}_stat-{statistic}_desc-{series}{width}_statmap.nii.gz"
+        assert name.endswith(end)
 
 
 def test_a_method_that_was_not_applied_is_marked_everywhere(finished, func, exported):

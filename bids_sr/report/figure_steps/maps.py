@@ -1,17 +1,14 @@
 """Figures of a run's linear model and maps: design, activation, surfaces and regions."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from bids_sr.engine.artifacts import File, Map, Series, Table
-from bids_sr.engine.step_memory import MAPS
 from bids_sr.evaluation.run_evidence import StoredEvidence
 from bids_sr.glm.steps.linear_models import LinearModel
 from bids_sr.glm.steps.map_comparison import read_input_smoothing
 from bids_sr.io.json_values import as_number
 from bids_sr.report.figure_step import FigureDrawing, figure
-from bids_sr.report.figure_steps import run_maps as run_maps_figures
-from bids_sr.report.figure_steps.run_maps import SceneImages
 from bids_sr.report.sections import FigureSpec, HtmlSpec
 
 _PROTOCOL_CAPTION = (
@@ -58,84 +55,6 @@ def draw_design(
         with_matrix=with_matrix,
     )
     yield FigureDrawing("design", drawing, caption="" if with_matrix else _PROTOCOL_CAPTION)
-
-
-@figure(
-    FigureSpec(
-        "activation",
-        "activation",
-        title="Activation",
-        heading="{contrast}, {smoothing}",
-        tab="Maps",
-        caption=(
-            "t maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
-            " T2* pair). Each row is a series, and all rows have the same color scale and"
-            " threshold. The planes and the enlarged region were selected from the map in the"
-            " first row. White outlines show significant voxels (FDR .05 over the brain), and"
-            " light blue outlines show the region of interest."
-        ),
-        missing="maps of activation",
-        unless=("connectivity", "correlation", "networks"),
-        tables=("activation",),
-    ),
-    FigureSpec(
-        "connectivity",
-        "activation",
-        title="Connectivity",
-        heading="Seed {contrast}, {smoothing}",
-        tab="Maps",
-        caption=(
-            "t maps of the seed in a linear model with all seeds, head motion, drift and aCompCor"
-            " components (partial connectivity). Each row is a series, and all rows have the same"
-            " color scale and threshold. The planes and the enlarged region were selected from"
-            " the map in the first row. White outlines show significant voxels (FDR .05 over the"
-            " brain), and light blue outlines show the region of interest. Seed correlation maps"
-            " are stored in files with stat-cc."
-        ),
-        tables=("activation",),
-    ),
-    memory=MAPS,
-)
-def draw_activation(
-    maps: list[Map],
-    images: SceneImages,
-    evidence: StoredEvidence,
-    *,
-    series_names: Sequence[str],
-    named_contrasts: Collection[str],
-    at_rest: bool,
-) -> Iterator[FigureDrawing]:
-    """Draw the t maps of the shown contrast, and of those that the user named, by smoothing.
-
-    The figures contain the acquired, B-spline and measured series, and the methods; the viewer has
-    all contrasts and series.
-    """
-    from bids_sr.report.figures.maps import T_DISPLAY, activation_figure, common_scale
-
-    shown_maps = run_maps_figures.sort_maps(maps)
-    drawn_contrasts = {shown_maps.choose_contrast(evidence.shown_contrast), *named_contrasts}
-    scene = images.scene()
-    figure_name = "connectivity" if at_rest else "activation"
-    for (contrast, stat, fwhm_mm), maps_by_series in shown_maps.stats.items():
-        if stat != T_DISPLAY.statistic or contrast not in drawn_contrasts:
-            continue
-        volumes = run_maps_figures.load_displayed_maps(maps_by_series, series_names)
-        regions = shown_maps.regions.get((contrast, "Fdr", fwhm_mm), {})
-        drawing = activation_figure(
-            volumes,
-            scene,
-            limit=common_scale(
-                (statmap.volume for statmap in maps_by_series.values()), T_DISPLAY.floor
-            ),
-            significant={name: regions[name].volume for name in volumes if name in regions},
-        )
-        yield FigureDrawing(
-            figure_name,
-            drawing,
-            contrast=contrast,
-            fwhm_mm=fwhm_mm,
-            input_fwhm_mm=run_maps_figures.find_input_smoothing(maps_by_series),
-        )
 
 
 @figure(

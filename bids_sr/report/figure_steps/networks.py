@@ -14,6 +14,7 @@ from bids_sr.report.sections import FigureSpec
         "networks",
         "activation",
         place=1,
+        title="Connectivity",
         subtitle="Seed correlation (r)",
         heading="Seed {contrast}, {smoothing}",
         tab="Seed correlation",

@@ -1,15 +1,16 @@
 """Interactive map viewer: an HTML fragment with small NIfTI volumes for ``viewer.js``.
 
 Each map keeps its own grid, so that a high-resolution map is not resampled to the voxels of
-another map. Values near 0 are set to 0 because noise does not compress. The remaining values are
-stored in steps that a color scale can just resolve.
+another map. Values where the statistic is near 0 are set to 0 because noise does not compress. The
+remaining values are stored in steps that a color scale can just resolve.
 """
 
 import base64
 import gzip
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections import UserDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,25 +19,26 @@ import numpy as np
 from markupsafe import Markup
 from nibabel.affines import voxel_sizes
 
+from bids_sr.engine.artifacts import Derivative
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.report.evaluation_rows import current_labels
 from bids_sr.report.figures import slices
 from bids_sr.report.figures.maps import MAP_COLORS, T_DISPLAY, Display, common_scale, peak_voxel
+from bids_sr.report.figures.result_picture import CAP_PERCENT
 from bids_sr.report.markup import render
 
+EFFECT = "effect"
 _N_STEPS = 127  # number of steps of the color scale on each side of 0
 # smallest absolute value in the viewer, by statistic; smaller values are set to 0
-_SMALLEST_VALUES = {"t": 2.5, "cc": 0.15, "effect": 0.0}
-# upper end of the threshold slider, by statistic
-_LARGEST_THRESHOLDS = {"t": 12.0, "cc": 1.0, "effect": 1.0}
-# number of decimals of values and of the threshold, by statistic; the step of the slider is one
-# unit of the last decimal
-_N_DECIMALS = {"t": 1, "cc": 2}
-MAX_BYTES, PAGE_BYTES = 2_000_000, 5_200_000
-"""Bytes of base64: limits for the maps of one run, and of all runs on a page. The first contrasts
-and smoothing widths are included, and the names of the others are listed. The rest of a page of
-8 MB is for figures.
+_SMALLEST_VALUES = {"t": 2.5, "z": 3.0, "cc": 0.15}
+# upper end and step of the threshold slider, by statistic
+_SLIDER_ENDS = {"cc": (1.0, 0.01)}
+_SCALE_PERCENT = 98  # percentile of effects in voxels that are shown, at the end of their scale
+_EFFECT_SCALES = 0.1, CAP_PERCENT  # percent, smallest and largest end of the scale of effects
+MAX_BYTES = 1_900_000
+"""Largest number of bytes of base64 of maps and backgrounds on a page, without masks. The first
+contrasts and smoothing widths are included, and the names of the others are listed.
 """
 _GZIP_LEVEL = 6  # gzip level; level 9 takes several times as long and saves few bytes
 _TALLEST_PX = 400  # pixels, largest height of a plane
@@ -44,7 +46,20 @@ _MARGIN_MM = 9.0  # mm, margin around the brain
 SERIES_TITLES = {"bspline": "B-spline", "measured": "measured (reference)"}
 
 # maps of one run by contrast and smoothing (in words), for each series in display order
-_ViewerMaps = Mapping[tuple[str, str], Mapping[str, Volume]]
+ViewerMaps = Mapping[tuple[str, str], Mapping[str, Volume]]
+
+
+class LazyVolumes(UserDict[str, Any]):
+    """Mapping of names to the volumes of derivatives, which are only read on access."""
+
+    def __init__(self, derivatives: Mapping[str, Derivative]) -> None:
+        super().__init__(derivatives)
+
+    def __getitem__(self, key: str) -> Volume:
+        derivative: Derivative = self.data[key]
+        return derivative.volume
+
+
 # mm, distance between points with MNI coordinates; the viewer interpolates between points
 _MNI_STEP_MM = 10.0
 
@@ -67,127 +82,172 @@ def make_mni_nodes(shape: Sequence[int], affine: Array) -> Array:
 
 
 def viewer_html(
-    maps: _ViewerMaps,
+    maps: ViewerMaps,
     background: Volume,
     mask: Volume,
     *,
     display: Display = T_DISPLAY,
+    effects: ViewerMaps = MappingProxyType({}),
     masks: Mapping[tuple[str, str], Volume] = MappingProxyType({}),
     files: Mapping[str, str] = MappingProxyType({}),
     first_series: str = "",
     max_bytes: int = MAX_BYTES,
     mni: Array | None = None,
-    definitions: Sequence[tuple[str, str]] = (),
+    space: str = "scanner",
 ) -> Markup:
-    """Return the map viewer of a run as an HTML fragment; empty if there are no maps.
+    """Return a map viewer as an HTML fragment; empty if there are no maps.
 
-    The maps are by contrast and smoothing, for each series in display order; background and brain
-    mask are on one grid. `masks` are outlined, by contrast and smoothing. `files` are paths of the
-    complete maps relative to the page, by `map_key`. `first_series` is shown first, at the peak of
-    the first map. `max_bytes` limits the maps in bytes of base64, but the first contrast and
-    smoothing are always included.
+    The maps of the statistic of `display` are by contrast and smoothing in order of importance,
+    for each series in display order; background and brain mask are on one grid. `effects`
+    (percent) are on the grids of these maps, and are shown first, above the threshold of the
+    statistic. `masks` are outlined, by contrast and smoothing. `files` are paths of the complete
+    maps relative to the page, by `map_key`. `first_series` is shown first, at the peak of the
+    first map. `max_bytes` limits maps and background in bytes of base64, but the first contrast
+    and smoothing are always included.
 
     `mni` are the MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the
-    background's field of view. `definitions` are labels and descriptions of the series, and
+    background's field of view, and `space` names the coordinates of the background.
     """
     if not maps:
         return Markup("")
     statistic = display.statistic
-    minimum = _SMALLEST_VALUES.get(statistic, 0.0)
-    volumes, limits, omitted_names = _encode_maps(maps, display, max_bytes)
     (first_contrast, first_smoothing), first_maps = next(iter(maps.items()))
-    series = list(
-        dict.fromkeys(name for maps_by_series in maps.values() for name in maps_by_series)
-    )
-    digits = _N_DECIMALS.get(statistic, 2)
-    # positions are fractions of the field of view in RAS orientation
-    shape = slices.reorient_to_ras(background).data.shape
-    peak = peak_voxel(next(iter(first_maps.values())), mask)
-    box = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
-    content: dict[str, Any] = {
+    anatomy = _describe_anatomy(next(iter(first_maps.values())), background, mask, mni)
+    free_bytes = max_bytes - len(json.dumps(anatomy))
+    volumes, limits, omitted = _encode_maps(maps, effects, display, free_bytes)
+    series = list(dict.fromkeys(name for by_series in maps.values() for name in by_series))
+    start = next(name for name in (first_series, "bspline", *series) if name in first_maps)
+    statistics = [EFFECT, statistic] if effects else [statistic]
+    most, step = _SLIDER_ENDS.get(statistic, (12.0, 0.1))
+    included = [key for key in maps if (*key, statistic) in limits]
+    content = {
         "statistic": statistic,
-        "least": minimum,
-        "most": _LARGEST_THRESHOLDS.get(statistic, 1.0),
-        "step": 10.0**-digits,
-        "digits": digits,
+        "statistics": statistics,
+        "least": _SMALLEST_VALUES[statistic],
+        "most": most,
+        "step": step,
         "threshold": display.threshold,
         "limits": {"|".join(key): limit for key, limit in limits.items()},
         "colors": list(MAP_COLORS),
         "tallest": _TALLEST_PX,
-        "contrasts": list(dict.fromkeys(contrast for contrast, _ in limits)),
-        "smoothings": list(dict.fromkeys(smoothing for _, smoothing in limits)),
+        "space": space,
+        "contrasts": list(dict.fromkeys(contrast for contrast, _ in included)),
+        "smoothings": list(dict.fromkeys(smoothing for _, smoothing in included)),
         "series": series,
         "titles": {**SERIES_TITLES, **current_labels()},
         "first": {
             "contrast": first_contrast,
             "smoothing": first_smoothing,
-            "series": next(
-                name for name in (first_series, "bspline", *series) if name in first_maps
-            ),
+            "statistic": statistics[0],
+            "series": start,
         },
-        "at": [round((index + 0.5) / size, 5) for index, size in zip(peak, shape, strict=True)],
-        "box": [[round(float(end), 4) for end in side] for side in box.T],
-        "maps": volumes | _encode_masks(masks, limits),
+        "maps": volumes | _encode_masks(masks, included),
         "files": {key: file for key, file in files.items() if key in volumes},
-        "background": _encode_background(background, mask),
+        **anatomy,
     }
-    if mni is not None:
-        tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
-        encoded = base64.b64encode(tenths.tobytes()).decode("ascii")
-        content["mni"] = {"size": mni.shape[:3], "tenths": encoded}
     return render(
         "viewer",
         Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
-        _threshold_text(display, minimum),
-        omitted_names,
+        statistic,
+        content["least"],
+        omitted,
         bool(content["files"]),
-        definitions,
         bool(masks),
     )
 
 
-def _encode_maps(
-    maps: _ViewerMaps, display: Display, max_bytes: int
-) -> tuple[dict[str, str], dict[tuple[str, str], float], list[str]]:
-    """Encode the maps that fit into the limit (bytes of base64).
+def _describe_anatomy(
+    first_map: Volume, background: Volume, mask: Volume, mni: Array | None
+) -> dict[str, Any]:
+    """Return the peak of a map, the box around the brain, background and MNI coordinates.
 
-    Returns encoded maps by `map_key`, ends of the color scales by contrast and smoothing, and the
-    contrasts and smoothing widths that were omitted.
+    Positions are fractions of the field of view in RAS orientation.
     """
-    minimum = _SMALLEST_VALUES.get(display.statistic, 0.0)
+    shape = slices.reorient_to_ras(background).data.shape
+    peak = peak_voxel(first_map, mask)
+    box = slices.bounding_box_mm(mask, _MARGIN_MM) / slices.field_of_view(mask)[1]
+    return {
+        "at": [round((index + 0.5) / size, 5) for index, size in zip(peak, shape, strict=True)],
+        "box": [[round(float(end), 4) for end in side] for side in box.T],
+        "background": _encode_background(background, mask),
+        **({} if mni is None else {"mni": _encode_mni(mni)}),
+    }
+
+
+def _encode_maps(
+    maps: ViewerMaps, effects: ViewerMaps, display: Display, free_bytes: int
+) -> tuple[dict[str, str], dict[tuple[str, str, str], float], dict[str, list[str]]]:
+    """Encode the maps that fit into the limit (bytes of base64), in their order.
+
+    Returns encoded maps by `map_key`, ends of the color scales by contrast, smoothing and
+    statistic, and the contrasts that were omitted by smoothing.
+    """
+    volumes: dict[str, str] = {}
+    limits: dict[tuple[str, str, str], float] = {}
+    omitted: dict[str, list[str]] = {}
+    for key in maps:
+        encoded_maps: dict[str, str] = {}
+        for stat, limit, encoded in _encode_contrast(maps[key], effects.get(key, {}), display):
+            encoded_maps |= {map_key(*key, stat, name): text for name, text in encoded.items()}
+            limits[(*key, stat)] = round(limit, 3)
+        n_bytes = sum(map(len, encoded_maps.values()))
+        if n_bytes > free_bytes and volumes:
+            omitted.setdefault(key[1], []).append(key[0])
+            limits = {name: limit for name, limit in limits.items() if name[:2] != key}
+            continue
+        free_bytes -= n_bytes
+        volumes |= encoded_maps
+    return volumes, limits, omitted
+
+
+def _encode_contrast(
+    maps: Mapping[str, Volume], effects: Mapping[str, Volume], display: Display
+) -> Iterator[tuple[str, float, dict[str, str]]]:
+    """Yield statistic, end of the color scale and encoded maps by series, of one contrast."""
+    minimum = _SMALLEST_VALUES[display.statistic]
     description = (
         f"bids-sr preview: |{display.statistic}| < {minimum:g} set to 0, rounded to 8 bit;"
         " not the map"
     )
-    free_bytes = max_bytes
-    volumes: dict[str, str] = {}
-    limits: dict[tuple[str, str], float] = {}
-    omitted_names: list[str] = []
-    # All contrasts without smoothing come before contrasts with smoothing.
-    smoothings = list(dict.fromkeys(smoothing for _, smoothing in maps))
-    for contrast, smoothing in sorted(maps, key=lambda key: smoothings.index(key[1])):
-        images = dict(maps[contrast, smoothing])  # The dictionary releases images after use.
-        limit = common_scale(images.values(), display.floor)
-        largest = max(
-            limit,
-            *(float(np.nanmax(np.abs(image.data), initial=0.0)) for image in images.values()),
-        )
-        slope = _choose_step(largest, display.threshold)
-        encoded_maps = {}
-        for name, image in images.items():
-            values = slices.replace_nan(np.asarray(image.data, dtype=np.float32))
-            thresholded_values = np.where(np.abs(values) < minimum, np.float32(0), values)
-            encoded_maps[map_key(contrast, smoothing, name)] = encode_image(
-                image.like(thresholded_values), slope=slope, description=description
-            )
-        n_bytes = sum(map(len, encoded_maps.values()))
-        if n_bytes > free_bytes and volumes:
-            omitted_names.append(f"{contrast}, {smoothing}")
-            continue
-        free_bytes -= n_bytes
-        volumes |= encoded_maps
-        limits[contrast, smoothing] = round(limit, 3)
-    return volumes, limits, omitted_names
+    images = dict(maps)  # The dictionary releases images after use.
+    limit = common_scale(images.values(), display.floor)
+    is_shown = {
+        name: np.abs(slices.replace_nan(image.data)) >= minimum for name, image in images.items()
+    }
+    yield (
+        display.statistic,
+        limit,
+        _encode_series(images, is_shown, limit, display.threshold, description),
+    )
+    images = {name: effects[name] for name in images if name in effects}
+    if images:
+        sizes = [np.abs(image.data[is_shown[name]]) for name, image in images.items()]
+        strongest = np.nanpercentile(np.concatenate([*sizes, [0.0]]), _SCALE_PERCENT)
+        limit = float(np.clip(float(f"{strongest:.1g}"), *_EFFECT_SCALES))
+        yield EFFECT, limit, _encode_series(images, is_shown, limit, 0.0, description)
+
+
+def _encode_series(
+    images: Mapping[str, Volume],
+    is_shown: Mapping[str, Array],
+    limit: float,
+    threshold: float,
+    description: str,
+) -> dict[str, str]:
+    """Encode maps by series with equal steps; only values that are shown are kept.
+
+    `limit` is the end of the color scale; see `encode_image` and `_choose_step`.
+    """
+    shown = {
+        name: image.like(np.where(is_shown[name], slices.replace_nan(image.data), 0))
+        for name, image in images.items()
+    }
+    largest = max([limit, *(float(np.abs(image.data).max()) for image in shown.values())])
+    slope = _choose_step(largest, threshold)
+    return {
+        name: encode_image(image, slope=slope, description=description)
+        for name, image in shown.items()
+    }
 
 
 def _encode_masks(
@@ -195,7 +255,7 @@ def _encode_masks(
 ) -> dict[str, str]:
     """Encode the masks of shown maps by `map_key`, as a series ``mask``."""
     return {
-        map_key(*key, "mask"): encode_image(mask, slope=1.0)
+        map_key(*key, "", "mask"): encode_image(mask, slope=1.0)
         for key, mask in masks.items()
         if key in shown
     }
@@ -212,9 +272,9 @@ def _choose_step(largest: float, threshold: float) -> float:
     return threshold / (math.floor(_N_STEPS * threshold / largest + 0.5) - 0.5)
 
 
-def map_key(contrast: str, smoothing: str, series: str) -> str:
+def map_key(contrast: str, smoothing: str, statistic: str, series: str) -> str:
     """Return the key of a map in the viewer."""
-    return f"{contrast}|{smoothing}|{series}"
+    return f"{contrast}|{smoothing}|{statistic}|{series}"
 
 
 def _encode_background(background: Volume, mask: Volume) -> str:
@@ -238,20 +298,23 @@ def encode_image(image: Volume, *, slope: float, description: str = "") -> str:
     nifti = nib.Nifti1Image(steps, volume.affine)
     nifti.header.set_slope_inter(slope, 0)
     nifti.header["descrip"] = description.encode("ascii")
-    return base64.b64encode(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0)).decode("ascii")
+    return _encode_text(gzip.compress(nifti.to_bytes(), _GZIP_LEVEL, mtime=0))
 
 
-def _threshold_text(display: Display, minimum: float) -> str:
-    """Return sentences on the threshold of the viewer, and on values that are not included."""
-    name = f"|{display.statistic}|"
-    threshold_sentence = (
-        f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
-    )
-    if minimum <= 0:
-        return threshold_sentence
-    return f"{threshold_sentence} Values of {name} < {minimum:g} are not included in this page."
+def _encode_mni(mni: Array) -> dict[str, Any]:
+    """Encode MNI coordinates in tenths of a mm."""
+    tenths = np.clip(np.rint(10 * mni), -(2**15), 2**15 - 1).astype("<i2")
+    return {"size": mni.shape[:3], "tenths": _encode_text(tenths.tobytes())}
+
+
+def _encode_text(data: bytes) -> str:
+    """Return bytes as base64."""
+    return base64.b64encode(data).decode("ascii")
 
 
 def bytes_per_run(n_runs: int) -> int:
-    """Return the bytes available for the maps of each run on a page with several runs."""
-    return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
+    """Return the bytes available for the maps of each run on a page with several runs.
+
+    The maps of all runs together have as many.
+    """
+    return MAX_BYTES // (n_runs + 1 if n_runs > 1 else 1)

@@ -20,9 +20,8 @@ from bids_sr.io.volume import Volume
 from bids_sr.report.evaluation_rows import series_text
 from bids_sr.report.figures import canvas, slices
 from bids_sr.report.figures.canvas import FigureInputError
-from bids_sr.report.figures.slices import Cut, Layer, Outline, Panel, PanelRow
+from bids_sr.report.figures.slices import Cut, Layer, Outline, Panel
 
-_SIGNIFICANT_COLOR = "white"
 MAP_COLORS = (
     "#d9fbff",
     "#98e2ff",
@@ -40,7 +39,6 @@ and no color is as dark as the brain.
 """
 _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9
-_ENLARGED_WIDTH_MM = 64.0  # mm, width of the enlarged part beside maps
 _PART_SIZE_MM = (110.0, 80.0)  # mm, size (x, y) of a part of a slice
 _TALLEST_INCH = 3.2  # inches, largest height of a panel in figures of a part of a slice
 
@@ -88,103 +86,13 @@ class Scene:
         """Whether the region covers about the whole brain, with nothing to outline or enlarge."""
         return slices.covers_brain(self.roi.data, self.mask.data)
 
-    def make_layer(self, background: Layer, *lines: Outline) -> list[Layer | Outline]:
-        """Return a map layer over the signal, with outlines.
+    def make_layer(self, background: Layer) -> list[Layer | Outline]:
+        """Return a map layer over the signal.
 
-        The region of interest is outlined unless it covers about the whole brain; `lines` follow.
+        The region of interest is outlined unless it covers about the whole brain.
         """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=canvas.ROI_COLOR)]
-        return [self.signal, background, *roi, *lines]
-
-
-def activation_figure(
-    maps: Mapping[str, Volume],
-    scene: Scene,
-    *,
-    display: Display = T_DISPLAY,
-    n_slices: int = 4,
-    limit: float | None = None,
-    significant: Mapping[str, Volume] | None = None,
-) -> Figure:
-    """Plot maps of one contrast in the same planes, one row per series.
-
-    Each plane is shown completely and zoomed into the region; if the region covers about the
-    whole brain, twice as many planes are shown instead. The first map determines the planes.
-
-    The maps by series are on any grid of the scene's field of view. `limit` is the end of the
-    color scale; None for the `common_scale` of the maps. `significant` are masks of
-    FDR-significant voxels by series, which are outlined. Raises `FigureInputError` if `maps` is
-    empty.
-    """
-    if not maps:
-        raise FigureInputError("no map to draw")
-    first_map = next(iter(maps.values()))
-    brain_box = slices.bounding_box_mm(scene.mask, 3.0)
-    positions = _informative_planes(
-        scene, first_map, 2 * n_slices if scene.roi_is_brain else n_slices
-    )
-    cuts = slices.make_cuts(positions, brain_box)
-    if not scene.roi_is_brain:
-        cuts += slices.make_cuts(positions, _enlarged_box(scene, first_map, positions, brain_box))
-    scale_end = limit or common_scale(maps.values(), display.floor)
-    layers = {}
-    for name, image in maps.items():
-        values = slices.replace_nan(image.data)
-        thresholded_map = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
-        layers[name] = Layer(
-            image=thresholded_map, low=-scale_end, high=scale_end, colors=_MAP_CMAP, alpha=0.92
-        )
-    outlines = {
-        name: [Outline(image=image, color=_SIGNIFICANT_COLOR, width=0.6)]
-        for name, image in (significant or {}).items()
-    }
-    rows: list[PanelRow] = [
-        slices.make_row(series_text(name), cuts, *scene.make_layer(layer, *outlines.get(name, ())))
-        for name, layer in layers.items()
-    ]
-    return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
-
-
-def _informative_planes(scene: Scene, first_map: Volume, count: int) -> list[float]:
-    """Return positions (mm) of axial planes with strong values of the *first* map in the region.
-
-    The first map determines the planes of all series, so that methods are not shown in their own
-    best planes. Planes are some distance apart and in ascending order. The first map may be on any
-    grid of the field of view.
-    """
-    ras_region, ras_map = slices.reorient_to_ras(scene.roi), slices.reorient_to_ras(first_map)
-    strength = np.sort(
-        np.abs(slices.replace_nan(ras_map.data)).reshape(-1, ras_map.data.shape[2]), axis=0
-    )[-20:].mean(0)
-    heights, positions = (
-        (np.arange(image.data.shape[2]) + 0.5) * image.zooms[2] for image in (ras_region, ras_map)
-    )
-    plane_strength = np.interp(heights, positions, strength)
-    strength_in_region = plane_strength * (ras_region.data > 0).any(axis=(0, 1))
-    # Without values in the region, all planes can be chosen, even if the map is empty.
-    score = strength_in_region if strength_in_region.any() else plane_strength + 1e-6
-    separation = max(1, int(np.count_nonzero(score) / (2.0 * count)))
-    return [float(heights[plane]) for plane in slices.choose_planes(score, count, separation)]
-
-
-def _enlarged_box(
-    scene: Scene, first_map: Volume, positions: Sequence[float], brain_box: Array
-) -> Array:
-    """Return a box around the peak of a map in the region, within the planes shown.
-
-    The aspect ratio of the box equals the aspect ratio of `brain_box`.
-    """
-    ras_region = slices.reorient_to_ras(scene.roi)
-    planes = (np.array(positions) // ras_region.zooms[2]).astype(int)
-    region_in_planes = np.zeros(ras_region.data.shape)
-    region_in_planes[:, :, planes] = ras_region.data[:, :, planes] > 0
-    x, y, _ = peak_voxel(first_map, Volume(region_in_planes, ras_region.affine))
-    box_width, box_height, _ = np.ptp(brain_box, axis=0)
-    return slices.crop_box(
-        brain_box,
-        (np.array([x, y, 0]) + 0.5) * ras_region.zooms,
-        (_ENLARGED_WIDTH_MM, _ENLARGED_WIDTH_MM * box_height / box_width),
-    )
+        return [self.signal, background, *roi]
 
 
 def common_scale(maps: Iterable[Volume], floor: float) -> float:

@@ -1,5 +1,6 @@
 """The group report: sentences derived from comparisons, figures, and escaped input."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def group_maps(tmp_path_factory: pytest.TempPathFactory) -> GroupMaps:
     for variant in ("dir-AP", "dir-PA"):
         path = folder / f"{variant}.nii.gz"
         save_image(rng.normal(0, 3, ones.shape).astype(np.float32), affine, path)
-        maps.append({**cells, "variant": variant, "z": path})
+        maps.append({**cells, "variant": variant, "z": path, "effect": path})
     return GroupMaps(
         space="MNI",
         maps=pd.DataFrame(maps),
@@ -172,14 +173,20 @@ def group_maps(tmp_path_factory: pytest.TempPathFactory) -> GroupMaps:
     )
 
 
-def test_maps_of_variants_are_in_separate_figures(tmp_path: Path, group_maps: GroupMaps) -> None:
+def test_each_variant_has_a_viewer_of_effect_and_z(tmp_path: Path, group_maps: GroupMaps) -> None:
     corrected = group_maps.maps.assign(fwe_t=[7.25, np.inf], fwe_mm3=[16.0, 0.0])
     page = write_page(tmp_path, 3, maps=replace(group_maps, maps=corrected))
     section = page.section("maps")
-    assert len(section.all("img")) == 2
-    first, second = sorted(tmp_path.glob("group/figures/*dir*.svg"))
-    assert first.read_bytes() != second.read_bytes()
-    assert "thumb, task tap, dir-PA" in section.text
+    viewers = [json.loads(script.children[0]) for script in section.all("script")]
+    for viewer, variant in zip(viewers, ("dir-AP", "dir-PA"), strict=True):
+        assert f"Task tap, {variant}" in section.text
+        assert viewer["statistics"] == ["effect", "z"]
+        assert viewer["space"] == "MNI"
+        file = f"group/{variant}.nii.gz"
+        assert viewer["files"] == dict.fromkeys(
+            ("thumb|none|effect|bspline", "thumb|none|z|bspline"), file
+        )
+    assert viewers[0]["maps"] != viewers[1]["maps"]
     heads, line, *_ = next(
         table for table in page.tables.values() if any("FWE" in head for head in table[0])
     )

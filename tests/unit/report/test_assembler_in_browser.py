@@ -99,13 +99,17 @@ def make_viewer() -> Markup:
     }
     x, y, z = np.indices((20, 24, 8))
     background = Volume((10.0 * x + 20 * y + 30 * z), FINE)
-    files = {"all|none|acquired": "sub-01/func/all_acquired.nii.gz"}
+    files = {"all|none|effect|acquired": "sub-01/func/all_acquired.nii.gz"}
     mni = np.add(make_mni_nodes((20, 24, 8), FINE), [10, 0, -5])
     brain = background.like(np.ones((20, 24, 8)))
     mask = background.like(np.zeros((20, 24, 8)))
     mask.data[5:9, 6:10, 2] = 1
     masks = {("faces", "none"): mask}
-    return viewer_html(maps, background, brain, masks=masks, files=files, mni=mni)
+    effects = {
+        key: {name: image.like(-image.data / 3) for name, image in by_series.items()}
+        for key, by_series in maps.items()
+    }
+    return viewer_html(maps, background, brain, effects=effects, masks=masks, files=files, mni=mni)
 
 
 def make_clusters() -> Markup:
@@ -187,7 +191,7 @@ def page(tmp_path_factory) -> Path:
         for smoothing in ("not smoothed", "smoothed"):
             label = f"{contrast}{smoothing.replace(' ', '')}"
             shown = {"contrast": contrast, "smoothing": smoothing}
-            put("activation", draw(label), "svg", label, **shown)
+            put("correlation", draw(label), "svg", label, **shown)
     put("agreement", make_long_tables(), "html")
     (root / "sub-01/func").mkdir()
     (root / "sub-01/func/sub-01_task-tap_run-1_desc-evaluation_metrics.tsv").write_text("series\n")
@@ -268,7 +272,7 @@ def read_out(tab) -> str:
 
 def test_click_keys_wheel_and_peaks_move_the_crosshair(tab):
     # The crosshair starts at the peak of the acquired map.
-    assert "t 9.0" in read_out(tab)
+    assert "effect -3.00 %, t 9.0" in read_out(tab)
     x, y, z = read_position(tab)
     assert f"scanner x {x}, y {y}, z {z} mm" in read_out(tab)
     assert f"MNI x {x + 10}, y {y}, z {z - 5} mm" in read_out(tab)
@@ -351,6 +355,10 @@ def test_series_contrast_smoothing_and_threshold_are_switched_in_place(tab):
     tab.wait_for_selector("[data-viewer][data-contrast=faces][data-smoothing='5 mm']")
     assert "faces, smoothed by 5 mm" in read_out(tab)
 
+    before = tab.evaluate(PLANES)
+    selects.nth(2).select_option("t")
+    tab.wait_for_selector("[data-viewer][data-statistic=t]")
+    assert tab.evaluate(PLANES) != before
     # the last color at the top, the first at the bottom, gray between the thresholds
     colors = [MAP_COLORS[-1], "#444444", MAP_COLORS[0]]
     for pixel, name in zip(tab.evaluate(BAR_COLORS), colors, strict=True):
@@ -380,7 +388,7 @@ def read_svg(path: Path) -> str:
 
 
 def test_views_maps_and_figures_are_saved_with_names_that_describe_them(tab, tmp_path):
-    stem = "sub-01-Task-tap-run-1_all_acquired_none_t"
+    stem = "sub-01-Task-tap-run-1_all_acquired_none_effect"
     preview = save(tab, tab.get_by_role("button", name="Save thresholded preview"), tmp_path)
     assert preview.name == f"{stem}_thresholded2.5-preview.nii.gz"
     assert nib.load(preview).shape == (10, 12, 8)
@@ -499,7 +507,7 @@ def test_the_results_are_copied_with_one_click(page, browser):
 def test_a_browser_that_cannot_decompress_maps_shows_a_text_instead(page, browser):
     with opened(browser, page, script="delete window.DecompressionStream") as tab:
         tab.wait_for_selector("[data-viewer] .failed")
-        assert "Activation section" in tab.locator("[data-viewer]").inner_text()
+        assert "JavaScript" in tab.locator("[data-viewer]").inner_text()
         assert tab.locator("[data-viewer] canvas").count() == 0
         # some versions of the browser start from the part of the page in sight
         tab.evaluate("document.body.tabIndex = -1; document.body.focus()")

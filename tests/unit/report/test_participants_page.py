@@ -92,7 +92,7 @@ def outputs(tmp_path, drawing):
     """
     out = tmp_path / "task-of_run-7" / "derivatives"
     for spec in figure_declarations():
-        if spec.suffix == "metrics" or spec.desc in NOT_OF_A_RUN or spec.desc == "connectivity":
+        if spec.suffix == "metrics" or spec.desc in NOT_OF_A_RUN:
             continue
         content, suffix = ("<table><tr></tr></table>", "html") if spec.html else (drawing, "svg")
         for run in ("1", "2") if spec.suffix == "bold" else ("",):
@@ -100,7 +100,7 @@ def outputs(tmp_path, drawing):
     for run in ("1", "2"):
         smoothing = "smoothed by 5 mm (FWHM)"
         shown = {"contrast": "thumb", "smoothing": smoothing}
-        put(out, "activation", drawing, run, name="activationFwhm50", **shown)
+        put(out, "correlation", drawing, run, name="correlationFwhm50", **shown)
     other = out / "sub-011" / "figures" / "sub-011_desc-brain_T1w.svg"
     noted(other, drawing, "brain", entities={"subject": "011"})
     logs = out / "logs" / "u1"
@@ -200,12 +200,12 @@ def test_only_declared_figures_of_the_participant_are_shown_and_none_is_changed(
     out, logs = outputs
     put(out, "reactivation", drawing, "1")
     folder = out / "sub-01" / "figures"
-    (folder / "sub-01_task-tap_run-1_desc-activation_other.svg").write_text(drawing)
+    (folder / "sub-01_task-tap_run-1_desc-correlation_other.svg").write_text(drawing)
     files = sorted(folder.iterdir())
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in files]
     text = write_text(out, logs)
     assert text.count('alt="Brain mask and tissues"') == 1
-    assert not re.search("reactivation|activation_other|sub-011_|run 7", text)
+    assert not re.search("reactivation|correlation_other|sub-011_|run 7", text)
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in files] == before
     assert write_text(out, logs) == text
     assert not list(out.glob(".*.html"))
@@ -275,7 +275,7 @@ def test_a_missing_pair_is_called_incomplete_only_if_a_step_failed(outputs):
 
 def test_a_run_without_figures_still_gets_a_page(tmp_path):
     page = write_page(tmp_path, tmp_path / "logs")
-    absent = ("evaluation", "why", "regions", "checks")
+    absent = ("evaluation", "activation", "why", "regions", "checks")
     assert find_sections(page) == [name for name in SECTIONS if name not in absent]
     n_without_figures = len(absent) + len(TEXT_SECTIONS)
     assert len(find_notes(page, UNAVAILABLE)) == len(SECTIONS) - n_without_figures
@@ -357,16 +357,6 @@ def test_a_new_declaration_shows_the_figure_per_run_or_names_it_as_missing(outpu
         titles = [found.text for found in page.section("motion").all("h4")]
         assert titles.count("Drift <x>") == count
         assert find_notes(page, UNAVAILABLE) == missing
-
-
-def test_runs_at_rest_show_connectivity_in_place_of_activation(outputs, drawing):
-    out, logs = outputs
-    for run, title in (("2", "Activation and connectivity"), ("1", "Connectivity")):
-        remove(out, "activation", "activationFwhm50", run=run)
-        put(out, "connectivity", drawing, run, contrast="thumb")
-        page = write_page(out, logs)
-        assert title in page.section("activation").all("h3")[0].text
-        assert not find_notes(page, UNAVAILABLE)
 
 
 def test_tables_and_model_cards_are_linked(outputs):

@@ -43,7 +43,7 @@ def test_the_verdict_does_not_wait_for_the_errors_of_maps(
     assert {"sbl.map_series", "sbl.estimate_variance", "raise_flags"} <= before_verdict
     # The verdict states the test of the detail.
     assert "sbl.check_intervals" in before_verdict
-    assert not before_verdict & {"sbl.measure_error", "compare_maps", "draw_activation"}
+    assert not before_verdict & {"sbl.measure_error", "compare_maps", "show_viewer"}
     assert before_tables >= before_verdict | {"decide_verdict", "sbl.measure_error"}
     # With a network, there is a first verdict without the network.
     first = before(graph, "first_verdict.decide_verdict")

@@ -103,7 +103,7 @@ def test_the_minimal_level_stores_series_confounds_tables_and_figures_of_the_rep
     assert stored & figures == {
         *("summarize_subject", "draw_brain", "draw_normalization", "draw_pair", "draw_guide"),
         *("summarize_run", "draw_overview", "draw_motion", "draw_design", "draw_coregistration"),
-        *("show_registration", "draw_variance", "draw_slice", "draw_activation"),
+        *("show_registration", "draw_variance", "draw_slice"),
         *("draw_overlap", "show_viewer", "draw_evaluation", "draw_quality"),
         *("show_regions", "show_reasons"),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from bids_sr.config.levels import StoredMaps
-from bids_sr.engine.artifacts import Derivative, Map, Rows, Table
+from bids_sr.engine.artifacts import Derivative, File, Map, Rows, Table
 from bids_sr.engine.metric_rows import MetricRow
 from bids_sr.evaluation.result import StoredResult
 from bids_sr.glm.activation_regions import fdr_region
@@ -33,11 +33,12 @@ from bids_sr.io.safe_width import is_safe
 from bids_sr.io.series import ACQUIRED
 from bids_sr.report.figure_step import FigureDrawing, figure
 from bids_sr.report.figure_steps import run_maps as run_maps_figures
+from bids_sr.report.figure_steps.map_viewer import ViewedMaps
 from bids_sr.report.figure_steps.page_maps import PageMaps
 from bids_sr.report.figure_steps.run_maps import SceneImages, ShownMaps
 from bids_sr.report.first_screen import locate_regions
-from bids_sr.report.markup import join
 from bids_sr.report.sections import FigureSpec
+from bids_sr.spatial.itk_files import Transforms
 
 if TYPE_CHECKING:
     from bids_sr.evaluation.result import RunResult
@@ -50,7 +51,8 @@ class ParticipantPage:
 
     `entities` are the entities of the combined maps: labels by long entity name. `over_sessions`
     states whether runs are from several sessions. `factor` is the acquired relative to the
-    super-resolved voxel size. `stored` determines which maps are stored. `names` are the names of
+    super-resolved voxel size. `stored` determines which maps are stored. The participant has
+    `n_runs` runs on the page. `names` are the names of
     contrasts over runs as requested, by contrast. `uncombined` are phrases on contrasts that are
     not combined, with the reason. `tested_mm` are voxel sizes of the test; None if unknown.
     """
@@ -59,6 +61,7 @@ class ParticipantPage:
     over_sessions: bool
     factor: Factor
     stored: StoredMaps
+    n_runs: int
     names: Mapping[str, str] = field(default_factory=dict)
     uncombined: Sequence[str] = ()
     tested_mm: TestedSizes | None = None
@@ -67,6 +70,7 @@ class ParticipantPage:
 @figure(
     FigureSpec("participant", "participant", html=True),
     FigureSpec("participantWhy", "why", html=True),
+    FigureSpec("participantViewer", "maps", html=True, place=-1),
 )
 def draw_participant(
     maps: list[Map],
@@ -75,17 +79,20 @@ def draw_participant(
     images: SceneImages,
     result: StoredResult,
     regions: Table | None = None,
+    boldref2t1w_xfm: Transforms | None = None,
+    std2t1w_xfm: File | None = None,
     *,
     page: ParticipantPage,
 ) -> Iterator[FigureDrawing]:
-    """Draw the first screen of all runs, and the reasons of its answers.
+    """Draw the first screen of all runs, the reasons of its answers, and the viewer of the maps.
 
     `maps` are combined maps and regions of all series, in the frame of the first run.
     `resampled_maps` are effects, variances and errors of the primary series in each run, in the
     same frame. `rows` are rows of the test across runs, and sizes of the regions in the combined
     maps, of the primary series. `images` are images of the first run that the maps are drawn on,
     and `result` is that of `runs_verdict.judge_runs`. `regions` are means of regions in contrasts
-    over runs, and their clusters; None if there are none.
+    over runs, and their clusters; None if there are none. The transforms of the first run are
+    to the T1w image from the boldref and from the template.
     """
     from bids_sr.group.combination.overview import (
         no_map_html,
@@ -130,9 +137,28 @@ def draw_participant(
     yield FigureDrawing("participant", participant_html(participant_map))
     reasons_html = participant_reasons_html(participant_map)
     if regions is not None and len(regions):
-        tables = _show_regions(regions, shown_effect, page.names)
-        reasons_html = join([reasons_html, tables])
+        reasons_html += _show_regions(regions, shown_effect, page.names)
     yield FigureDrawing("participantWhy", reasons_html)
+    start = shown_effect.contrast, shown_effect.series
+    viewed = _view_maps(shown_effect, images, result, page)
+    viewer = viewed.render(*start, boldref2t1w_xfm, std2t1w_xfm)
+    yield FigureDrawing("participantViewer", viewer)
+
+
+def _view_maps(
+    shown_effect: "_ShownEffect", images: SceneImages, result: "RunResult", page: ParticipantPage
+) -> ViewedMaps:
+    """Return the combined maps for the viewer."""
+    return ViewedMaps(
+        shown_maps=shown_effect.maps,
+        images=images,
+        result=result,
+        n_runs=page.n_runs,
+        entities=page.entities,
+        stored=page.stored,
+        space=FIRST_BOLDREF,
+        over_runs=page.names,
+    )
 
 
 def _sort_combined_maps(maps: Iterable[Derivative]) -> ShownMaps:

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from data.maps import mapped
 from data.outputs import expected_outputs
-from data.rows import judge_rows, make_tested_rows
+from data.rows import make_tested_rows
 from figure_helpers import kept
 
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Derivative, Volume
-from bids_sr.engine.metric_rows import MetricRow, metric_rows
+from bids_sr.engine.metric_rows import metric_rows
 from bids_sr.evaluation.contrast_results import collect_results
 from bids_sr.evaluation.result import RunResult, make_result
 from bids_sr.glm.design import DesignSettings
@@ -252,36 +252,6 @@ def test_series_are_shown_next_to_the_acquired_one(images, series, tmp_path):
     (one_slice,) = drawings = series_figures.draw_slice(middle, *regions, series_names=SERIES[1:])
     assert kept(series_figures.draw_slice, drawings, tmp_path) == [("superres", "srslice.svg")]
     assert {*SERIES} < texts_of(one_slice.content.axes[0])
-
-
-@pytest.mark.parametrize(("at_rest", "desc"), [(False, "activation"), (True, "connectivity")])
-@pytest.mark.parametrize("named", [(), ("thumb", "little")])
-def test_maps_of_the_shown_and_of_named_contrasts_are_drawn_by_smoothing(
-    images, maps, tmp_path, at_rest, desc, named
-):
-    scene = SceneImages(
-        bold_mask_hr=images["mask_hr"], roi_hr=images["roi_hr"], boldref=images["image"]
-    )
-    row = MetricRow(
-        series="sbl",
-        statistic="ev",
-        band="beyond",
-        reference="measured",
-        value=0.2,
-        contrast="little",
-    )
-    drawings = maps_figures.draw_activation(
-        maps,
-        scene,
-        judge_rows([row], ["sbl"]).evidence,
-        series_names=() if at_rest else SERIES[1:],
-        named_contrasts=named,
-        at_rest=at_rest,
-    )
-    kept(maps_figures.draw_activation, drawings, tmp_path)
-    assert {(d.entities["contrast"], d.entities["desc"]) for d in drawings} == {
-        (contrast, f"{desc}{fwhm}") for contrast in named or ("little",) for fwhm in ("", "Fwhm50")
-    }
 
 
 def test_maps_in_a_template_space_are_skipped(images):

@@ -23,13 +23,13 @@ from scipy import ndimage
 from bids_sr.config.levels import StoredMaps
 from bids_sr.engine.artifacts import Derivative, Volume
 from bids_sr.engine.metric_rows import MetricRow
+from bids_sr.evaluation.changes import Change
 from bids_sr.evaluation.detail_support import ContrastResult, RegionResult
 from bids_sr.evaluation.result import make_result
 from bids_sr.evaluation.run_evidence import RunEvidence
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.smoothing_words import smoothing_text
-from bids_sr.report.figure_steps.map_viewer import _LazyVolumes, show_viewer
-from bids_sr.report.figure_steps.maps import draw_activation
+from bids_sr.report.figure_steps.map_viewer import ViewedMaps, show_viewer
 from bids_sr.report.figure_steps.overview import (
     JudgedRun,
     RunPage,
@@ -37,10 +37,10 @@ from bids_sr.report.figure_steps.overview import (
     draw_overview,
     show_reasons,
 )
-from bids_sr.report.figure_steps.run_maps import SceneImages
+from bids_sr.report.figure_steps.run_maps import SceneImages, sort_maps
 from bids_sr.report.figures.map_viewer import (
     MAX_BYTES,
-    PAGE_BYTES,
+    LazyVolumes,
     bytes_per_run,
     encode_image,
     make_mni_nodes,
@@ -113,7 +113,7 @@ def test_a_map_is_recovered_in_ras_order_within_half_a_step():
 def test_maps_stay_on_their_grids_and_small_values_are_set_to_0():
     content = content_of_viewer(viewer_html(simulated_maps(), Volume(100 * MASK, FINE), BRAIN))
     acquired, fine = (
-        decode_map(content["maps"][f"all|none|{name}"]) for name in ("acquired", "sbl")
+        decode_map(content["maps"][f"all|none|t|{name}"]) for name in ("acquired", "sbl")
     )
     assert acquired.shape == (6, 6, 5)
     assert fine.shape == (12, 12, 5)
@@ -122,20 +122,41 @@ def test_maps_stay_on_their_grids_and_small_values_are_set_to_0():
     assert not ((values > 0) & (values < content["least"] - 0.1)).any()
     # a voxel of the peak of the first map
     assert content["at"] == [round(8.5 / 12, 5), round(2.5 / 12, 5), 0.9]
-    assert content["first"] == {"contrast": "all", "smoothing": "none", "series": "acquired"}
+    assert content["first"] == {
+        "contrast": "all",
+        "smoothing": "none",
+        "statistic": "t",
+        "series": "acquired",
+    }
+
+
+def test_effects_are_included_where_t_is():
+    t, effect = np.full((12, 12, 5), 2.0), np.full((12, 12, 5), 1.25)
+    t[:2], effect[0] = -4.0, -0.5
+    maps, effects = ({("all", "none"): {"sbl": Volume(data, FINE)}} for data in (t, effect))
+    html = viewer_html(maps, Volume(MASK, FINE), BRAIN, effects=effects)
+    content = content_of_viewer(html)
+    shown = decode_map(content["maps"]["all|none|effect|sbl"]).get_fdata()[::-1]
+    assert shown[0] == pytest.approx(-0.5, abs=0.01)
+    assert shown[1] == pytest.approx(1.25, abs=0.01)
+    assert not shown[2:].any()
+    assert content["first"]["statistic"] == "effect"
+    assert content["limits"] == {"all|none|t": 6.0, "all|none|effect": 1.0}
 
 
 def test_maps_that_exceed_the_page_size_are_omitted_and_named():
-    maps = simulated_maps(("all", "faces"), ("none", "5 mm"))
+    by_smoothing = [simulated_maps(("all", "faces"), (width,)) for width in ("none", "5 mm")]
+    maps = by_smoothing[0] | by_smoothing[1]
     background = Volume(MASK, FINE)
     complete = content_of_viewer(viewer_html(maps, background, BRAIN))
     size = sum(len(text) for key, text in complete["maps"].items() if "|none|" in key)
-    html = viewer_html(maps, background, BRAIN, max_bytes=size + 10)
+    size += len(complete["background"])
+    html = viewer_html(maps, background, BRAIN, max_bytes=size + 200)
     content = content_of_viewer(html)
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
     assert content["smoothings"] == ["none"]
-    assert "size of the page: all, 5 mm; faces, 5 mm." in html
+    assert "size of the page: all, faces (smoothing: 5 mm)." in html
 
 
 def test_at_most_two_contrasts_are_in_memory():
@@ -151,7 +172,7 @@ def test_at_most_two_contrasts_are_in_memory():
             return Volume(data, FINE)
 
     maps = {
-        (contrast, smoothing): _LazyVolumes({"acquired": Stored(), "sbl": Stored()})
+        (contrast, smoothing): LazyVolumes({"acquired": Stored(), "sbl": Stored()})
         for contrast in "abc"
         for smoothing in ("none", "5 mm")
     }
@@ -164,7 +185,7 @@ def test_contrast_names_cannot_close_the_data_block():
     maps = simulated_maps(("</script><b>",))
     html = viewer_html(maps, Volume(MASK, FINE), BRAIN)
     assert html.count("</script>") == 1
-    assert "</script><b>|none|sbl" in content_of_viewer(html)["maps"]
+    assert "</script><b>|none|t|sbl" in content_of_viewer(html)["maps"]
 
 
 def test_no_maps_give_an_empty_viewer():
@@ -179,22 +200,19 @@ def test_viewer_and_figures_show_the_same_voxels_at_the_threshold(top):
     data[0, 0, 0] = top
     maps = {("all", "none"): {"sbl": Volume(data, FINE)}}
     content = content_of_viewer(viewer_html(maps, Volume(MASK, FINE), BRAIN))
-    shown = decode_map(content["maps"]["all|none|sbl"]).get_fdata() > content["threshold"]
+    shown = decode_map(content["maps"]["all|none|t|sbl"]).get_fdata() > content["threshold"]
     assert np.array_equal(shown, data[::-1] > T_DISPLAY.threshold)
 
 
-@pytest.mark.parametrize(
-    ("display", "step", "digits"), [(T_DISPLAY, 0.1, 1), (CC_DISPLAY, 0.01, 2)]
-)
-def test_the_slider_step_depends_on_the_statistic(display, step, digits):
+@pytest.mark.parametrize(("display", "step"), [(T_DISPLAY, 0.1), (CC_DISPLAY, 0.01)])
+def test_the_slider_step_depends_on_the_statistic(display, step):
     html = viewer_html(simulated_maps(), Volume(MASK, FINE), BRAIN, display=display)
-    content = content_of_viewer(html)
-    assert (content["step"], content["digits"]) == (step, digits)
+    assert content_of_viewer(html)["step"] == step
 
 
 def test_runs_share_the_size_limit_of_a_page():
     assert bytes_per_run(1) == MAX_BYTES
-    assert 4 * bytes_per_run(4) <= PAGE_BYTES
+    assert 5 * bytes_per_run(4) <= MAX_BYTES, "four runs, and all together"
 
 
 SERIES = {
@@ -277,7 +295,8 @@ def test_the_viewer_starts_with_method_and_contrast_of_the_verdict(best, judged,
     methods = [best] if best else []
     evidence = judge_rows([row, replace(row, series="srgan")], methods).evidence
     content = viewer_of(maps_of_run(), evidence)
-    assert content["first"] == {"contrast": contrast, "smoothing": "none", "series": series}
+    first = {"contrast": contrast, "smoothing": "none", "statistic": "t", "series": series}
+    assert content["first"] == first
     assert content["series"] == ["acquired", "bspline", "srgan", "sbl"]
     assert content["smoothings"] == ["none", "5 mm"]
     assert len(content["maps"]) == 16
@@ -372,8 +391,8 @@ def test_the_answers_of_the_first_verdict_stay_and_another_method_is_added_below
     assert draw_network_overview(gather(last), first.evidence, page=PAGE) == []
 
 
-def test_viewer_and_figure_use_the_same_color_scale():
-    """Compare the color limits on oblique slices."""
+def test_the_first_screen_states_request_smoothing_and_voxel_sizes():
+    """Slices are oblique."""
     tilted = FINE.copy()
     tilted[2, :3] = 0.9, -0.6, 3.0
     rng = np.random.default_rng(5)
@@ -416,19 +435,6 @@ def test_viewer_and_figure_use_the_same_color_scale():
             "acquired 6.26 mm",
             "B-spline 3.13 mm",
         ]
-    names = ["bspline", "srgan", "sbl"]
-    drawn = draw_activation(
-        maps, images, evidence, series_names=names, named_contrasts=["faces"], at_rest=False
-    )
-    (activation,) = (
-        figure_derivative.content
-        for figure_derivative in drawn
-        if (figure_derivative.entities["desc"], figure_derivative.entities["contrast"])
-        == ("activation", "all")
-    )
-    content = viewer_of(maps, brain=brain)
-    ends = {ax.images[-1].get_clim()[1] for ax in activation.axes if len(ax.images) > 1}
-    assert {round(end, 3) for end in ends} == {content["limits"]["all|none"]}
 
 
 @pytest.mark.parametrize("state", ["recovered", "not supported", "not testable"])
@@ -466,28 +472,58 @@ def test_only_recovered_contrasts_have_a_picture_of_the_error(state):
     assert "sign reliable voxels outlined" in page.text
 
 
+def test_a_difference_shows_the_method_at_the_safe_width_with_significant_voxels_outlined():
+    """The detail of the contrast over runs and of the other contrast was not recovered."""
+    significant = np.zeros((12, 12, 5), np.uint8)
+    significant[4:8, 4:8] = 1
+    names = {"label": "faces", "desc": "sblFwhm50Fdr", "suffix": "mask"}
+    region = mapped(Volume(significant, FINE), names)
+    sidecar = {"SourceSeries": "sbl", "ThresholdLabel": "Fdr", "SmoothingFWHM": 5.0}
+    maps = [*maps_of_run(), replace(region, sidecar={**region.sidecar, **sidecar})]
+    region_result = RegionResult(state="not supported")
+    results = {
+        name: ContrastResult(
+            contrast=name, map_contrast=name, active=region_result, brain=region_result
+        )
+        for name in ("all", "faces")
+    }
+    change = Change(
+        contrast="faces",
+        name="faces",
+        regions=(),
+        n_labels=0,
+        smallest_q=1.0,
+        named=1.0,
+        searched=1.0,
+    )
+    viewed = ViewedMaps(
+        shown_maps=sort_maps(maps),
+        images=SceneImages(bold_mask_hr=BRAIN, roi_hr=BRAIN, boldref=BRAIN.like(MASK)),
+        result=replace(make_result("sbl", results, []), changes=(change,)),
+        n_runs=2,
+        entities=ENTITIES,
+        stored=STORED,
+        space="firstBoldref",
+        over_runs=["faces"],
+    )
+    content = content_of_viewer(viewed.render("faces", "sbl", None, None))
+    shown = {key.rpartition("|t|")[0] for key in content["maps"] if key.endswith("|sbl")}
+    assert shown == {"faces|5 mm"}
+    assert [key for key in content["maps"] if key.endswith("mask")] == ["faces|5 mm||mask"]
+    assert "space-firstBoldref" in content["files"]["faces|none|t|bspline"]
+
+
 def test_a_preview_is_described_as_such_and_names_its_file():
     content = viewer_of(maps_of_run())
-    description = decode_map(content["maps"]["all|5 mm|sbl"]).header["descrip"].item().decode()
+    description = decode_map(content["maps"]["all|5 mm|t|sbl"]).header["descrip"].item().decode()
     assert description == "bids-sr preview: |t| < 2.5 set to 0, rounded to 8 bit; not the map"
     name = "sub-01_ses-b_task-a_space-boldref_contrast-all_stat-t_desc-sblFwhm50_statmap.nii.gz"
-    assert content["files"]["all|5 mm|sbl"] == f"sub-01/ses-b/func/{name}"
+    assert content["files"]["all|5 mm|t|sbl"] == f"sub-01/ses-b/func/{name}"
     assert set(content["files"]) == set(content["maps"])
 
 
-def test_the_viewer_shows_all_maps_and_names_stored_files():
+def test_the_viewer_shows_the_same_maps_at_each_level_and_names_stored_files():
     maps = maps_of_run()
-    maps += [
-        mapped(
-            derivative.content,
-            {
-                **derivative.entities,
-                "desc": derivative.entities["desc"].replace("sbl", "zerofill"),
-            },
-        )
-        for derivative in maps
-        if derivative.entities["desc"].startswith("sbl")
-    ]
     content_by_level = {
         level: content_of_viewer(fragment_of(maps, BEST, level=level))
         for level in ("minimal", "standard", "full")
@@ -499,12 +535,9 @@ def test_the_viewer_shows_all_maps_and_names_stored_files():
     )
     assert content_by_level["minimal"]["files"] == {}
     assert {*content_by_level["standard"]["maps"]} - {*content_by_level["standard"]["files"]} == {
-        f"{contrast}|{smoothing_and_series}"
+        f"{contrast}|5 mm|t|{series}"
         for contrast in ("all", "faces")
-        for smoothing_and_series in (
-            "none|zerofill",
-            *(f"5 mm|{series}" for series in ("zerofill", "acquired", "bspline", "srgan", "sbl")),
-        )
+        for series in ("acquired", "bspline", "srgan", "sbl")
     }
     assert "a link to the file is shown below the viewer" in fragment_of(
         maps, BEST, level="standard"

@@ -426,50 +426,6 @@ def test_slice_figure_shows_differences_to_the_reference(head, scene):
     assert len(gray) == 1
 
 
-def maps_of(peak: float) -> dict[str, Volume]:
-    t = np.zeros(SHAPE)
-    t[6:10, 14:20, 3] = peak
-    low = t.reshape(16, 2, 20, 2, 6).mean(axis=(1, 3))
-    return {
-        "acquired": Volume(low, COARSE),
-        "bspline": Volume(t * 0.5, FINE),
-        "srgan": Volume(t, FINE),
-    }
-
-
-def test_activation_maps_share_scale_threshold_and_planes(scene):
-    maps = maps_of(9.0)
-    significant = {"acquired": maps["acquired"].like(maps["acquired"].data > 4)}
-    fig = map_figures.activation_figure(maps, scene, n_slices=1, significant=significant)
-    overlays = [
-        image_artist
-        for image_artist in fig.axes[0].images
-        if image_artist.get_cmap().name != "gray"
-    ]
-    assert len(overlays) == 3 * 2  # complete and enlarged
-    assert to_rgba("white") in outlines_of(fig)
-    assert len({image.get_clim() for image in overlays}) == 1
-    for image in overlays:
-        values = np.ma.masked_invalid(np.asarray(image.get_array(), dtype=float)).compressed()
-        assert (np.abs(values) > 3.1).all()
-    assert any(np.isfinite(np.asarray(image.get_array(), dtype=float)).any() for image in overlays)
-
-
-def test_all_rows_show_the_planes_of_the_first_map(scene):
-    elsewhere = np.zeros(SHAPE)
-    elsewhere[6:10, 14:20, 2] = 50
-    fig = map_figures.activation_figure(
-        {**maps_of(9.0), "other": Volume(elsewhere, FINE)}, scene, n_slices=1
-    )
-    written = {
-        text.get_text()
-        for ax in fig.axes
-        for text in ax.texts
-        if text.get_text().startswith("z =")
-    }
-    assert written == {"z = +14 mm"}  # plane 3 of 3 mm slices; the first is at 5 mm
-
-
 def test_the_color_scale_is_the_median_of_the_maps_with_a_minimum():
     maps = [Volume(np.full(LOW, float(v)), COARSE) for v in (1, 8, 300)]
     assert map_figures.common_scale(maps, 6.0) == 8
@@ -489,14 +445,6 @@ def test_the_frame_is_yellow_and_a_region_smaller_than_the_brain_is_outlined(hea
     )
     assert to_rgba(canvas.YELLOW) in brain_colors & roi_colors
     assert roi_colors - brain_colors == {to_rgba("#00e5ff")}, "light blue, as in the caption"
-
-
-def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
-    image, mask = head
-    scene = Scene(background=image, mask=mask, roi=mask)
-    fig = map_figures.activation_figure(maps_of(9.0), scene, n_slices=1)
-    assert scene.roi_is_brain
-    assert to_rgba(canvas.ROI_COLOR) not in outlines_of(fig)
 
 
 def test_map_colors_have_sufficient_contrast_with_a_dark_brain():
@@ -527,7 +475,6 @@ def test_map_colors_have_sufficient_contrast_with_a_dark_brain():
             ),
             "zerofill",
         ),
-        (lambda image, scene: map_figures.activation_figure({}, scene), "no map"),
     ],
 )
 def test_images_that_cannot_be_drawn_are_named(head, scene, draw, message):

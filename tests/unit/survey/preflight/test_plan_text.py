@@ -39,6 +39,6 @@ def test_figures_are_drawn_with_the_label(
 ) -> None:
     maker.subject()
     graph = planned_graph(maker, maker.root.parent, *options)
-    for step in ("draw_activation", "draw_evaluation", "show_viewer"):
+    for step in ("draw_evaluation", "show_viewer"):
         (node,) = nodes_of(graph, step)
         assert graph.settings[node].get("series_labels") == labels

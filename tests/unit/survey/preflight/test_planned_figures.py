@@ -41,7 +41,6 @@ def test_figures_depend_on_options(
     assert ("draw_correlation" in steps_of(graph)) == has_correlation
     nodes = nodes_of(graph, "draw_overlap")
     assert [graph.settings[node]["overlap_pair"] for node in nodes] == overlap
-    assert "draw_activation" in steps_of(graph) or has_correlation
 
 
 def test_three_conditions_have_no_figure_of_two(maker: BidsMaker, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def draw(maps: list[Derivative], runs: list[Derivative], **changes: object) -> l
         "entities": {"subject": "01", "task": "tap", "datatype": "func"},
         "over_sessions": False,
         "factor": (2, 2, 1),
+        "n_runs": 3,
         "stored": StoredMaps(
             level="standard",
             smoothing=(0.0, 5.0),
@@ -191,7 +192,7 @@ def test_the_page_of_a_difference_is_about_what_changed() -> None:
         for item in RUNS
         for width in (0.0, 5.0)
     ]
-    screen, _ = draw([*MAPS, *difference], runs, rows=rows, changes=(change,), names=names)
+    screen, _, _ = draw([*MAPS, *difference], runs, rows=rows, changes=(change,), names=names)
     page = Page(screen.content)
     assert page.all("p", "answer")[0].text == write_change(change)
     first, *_ = page.all("table", "answers")[0].all("tbody")[0].all("tr")
