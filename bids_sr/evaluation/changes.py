@@ -33,13 +33,23 @@ class RegionChange:
 
 
 @frozen
+class MapChange:
+    """Significant voxels of the safe map of a contrast over runs, and their largest cluster."""
+
+    n_voxels: int
+    largest: str
+    is_increase: bool
+
+
+@frozen
 class Change:
     """Result of a contrast over runs, with its label in files and its `name` as requested.
 
-    `regions` are all regions of interest or, if there are none, the atlas labels that are found
-    among `n_labels`. `smallest_q` is the smallest q of the labels. A change of `named` percent is
-    found with a probability of 80 % in a region that was named before, and of `searched` in a
-    search over all labels (medians over the regions; NaN if there are none).
+    `regions` are all regions of interest or, if there are none (`is_search`), the atlas labels
+    that are found among `n_labels`. `smallest_q` is the smallest q of the labels. A change of
+    `named` percent is found with a probability of 80 % in a region that was named before, and of
+    `searched` in a search over all labels (medians over the regions; NaN if there are none).
+    `in_map` is None if no voxel is significant.
     """
 
     contrast: str
@@ -49,6 +59,8 @@ class Change:
     smallest_q: float
     named: float
     searched: float
+    is_search: bool = False
+    in_map: MapChange | None = None
 
     @property
     def is_found(self) -> bool:
@@ -100,6 +112,7 @@ def find_change(
         searched=_median(
             effect.compute_smallest_change(0.05 / len(labels)) for effect in labels.values()
         ),
+        is_search=not named,
     )
     return change, q.tolist()
 
@@ -111,7 +124,19 @@ def _median(values: Iterable[float]) -> float:
 
 
 def write_change(change: Change) -> str:
-    """Return the answer to the question what changed."""
+    """Return the answer to the question what changed: in regions, and in the map."""
+    if change.in_map is None:
+        return _write_regions(change)
+    sentence = Statement.CHANGED_IN_MAP.format(
+        n=f"{change.in_map.n_voxels:,}",
+        place=change.in_map.largest,
+        direction="increase" if change.in_map.is_increase else "decrease",
+    )
+    return f"{_write_regions(change)} {sentence}"
+
+
+def _write_regions(change: Change) -> str:
+    """Return what changed in named regions, or in the labels of the atlas."""
     found = [region for region in change.regions if region.is_found]
     clauses = [_describe_region(region) for region in change.regions[: _MAX_NAMED + 1]]
     if len(change.regions) > _MAX_NAMED + 1:
@@ -124,6 +149,8 @@ def write_change(change: Change) -> str:
         return Statement.NO_LABEL_CHANGED.format(
             contrast=change.name, n=change.n_labels, q=q, **sizes
         )
+    if change.is_search:
+        clauses[-1] += Statement.WIDENED.format(n=change.n_labels)
     sentence = Statement.CHANGED.format(contrast=change.name, regions="; ".join(clauses))
     if len(found) == len(change.regions):
         return sentence

@@ -43,22 +43,26 @@ class Statement(StrEnum):
     )
     SAFE_MAP = "smoothed by {width} mm: shape and place, differences, group level"
     UNSMOOTHED_MAP = (
-        "signs; right in every measured run of people, wrong if a compact patch also fluctuates"
+        "signs; right in every measured run of people, wrong in compact spots that also fluctuate"
         " without the task"
     )
-    SAFE_MASK = "significant with the error (FDR .05), no rate of wrong signs:"
+    SAFE_MASK = "significant (FDR .05), signs not checked:"
     UNSMOOTHED_MASK = "at most 5 % wrong signs expected; not a threshold of t:"
     NOTHING_APPLIED = "{series} {were} not applied (zero filled): use the B-spline maps."
     NOTHING_COMPARED = "No super-resolution method was run: all series are interpolations."
 
     # result of a contrast over runs
     CHANGED = "{contrast}: {regions}."
+    WIDENED = " (intervals widened for the search over {n} labels)"
     NO_LABEL_CHANGED = (
         "{contrast}: no label changed (q of {n} labels: smallest {q}). In one region named before,"
         " a change of {named} % (median over labels) would have been found in 4 of 5; in a search"
         " over all labels, about {searched} %. A change in a part of a label may be missed."
     )
     FOUND_CHANGE = "A change of {named} % would have been found in 4 of 5."
+    CHANGED_IN_MAP = (
+        "In the map, {n} voxels are significant (FDR .05), most in {place} ({direction})."
+    )
     CHANGE_WITHOUT_REGIONS = "{contrast}: no region was measured. Name one (--roi)."
 
     # result of a group
@@ -98,6 +102,7 @@ class Statement(StrEnum):
     PAPER_METHOD = "{subject}, effects were super-resolved{sizes} with {series} (bids-sr)."
     PAPER_NOT_APPLIED = "{subject}, no super-resolution method was applied."
     PAPER_UNAPPLIED = "In {n} of {total} runs, no method was applied."
+    PAPER_SKIPPED = "{series} {were} not applied, because the self-test did not support it."
     PAPER_REFERENCE = "The reference was {reference}."
     PAPER_TEST = (
         "There was no high-resolution reference, so that the accuracy at {final} is unknown. The"
@@ -108,7 +113,7 @@ class Statement(StrEnum):
         "There was no high-resolution reference, and {series} was not tested at half the"
         " resolution{n}: the accuracy of its detail is unknown."
     )
-    PAPER_NONE = "The detail of no contrast could be interpreted."
+    PAPER_NONE = "The detail of no contrast could be interpreted: B-spline maps were used."
     PAPER_EXPLAINED = (
         "{series} explained {value} of the detail of {contrast} in active voxels (|t| > 4 in the"
         " {selecting} run){brain}{n}."

@@ -7,6 +7,7 @@ the test at half the resolution.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from bids_sr.evaluation.statistics.decisions import SIGNIFICANT_WORDS
 from bids_sr.evaluation.statistics.wilcoxon import ALPHA, LOWEST_NOMINAL_LEVEL
 from bids_sr.evaluation.tested_detail import HALF_RESOLUTION
 from bids_sr.evaluation.words import reference_phrase, region_text
+from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.group.comparisons import PRIMARY, is_primary_metric
 from bids_sr.group.map_records import GroupMaps
 from bids_sr.group.values import (
@@ -174,14 +176,14 @@ def _list_change_screens(contents: GroupContents) -> Iterator[FirstScreen]:
             if change["contrast"] == contrast
         }
         rows = contents.select_maps(task, contrast)
-        sentence, mm3 = Statement.GROUP_NO_MAP.format(contrast=name), 0.0
-        if len(rows):
+        sentence, volumes = Statement.GROUP_NO_MAP.format(contrast=name), ""
+        if len(rows) and contents.maps.mask is not None:
             row = rows.iloc[0]
-            mm3 = row["fdr_mm3"]
+            volumes = _measure_changes(row["z"], contents.maps.mask)
             sentence = Statement.GROUP_CHANGE.format(
                 contrast=name,
                 n=len(row["participants"]),
-                volume=f"increases in {mm3:,.0f} mm³ are" if mm3 else "no increase is",
+                volume=f"{volumes} are" if volumes else "no voxel is",
                 smoothing=smoothing_text(row["fwhm_mm"], 0),
             )
         yield FirstScreen(
@@ -190,8 +192,8 @@ def _list_change_screens(contents: GroupContents) -> Iterator[FirstScreen]:
             views=[
                 ContrastView(
                     sentence=sentence,
-                    kind="good" if mm3 else "idle",
-                    picture=_draw_maps(contents, task, MISSING, contrast)
+                    kind="good" if volumes else "idle",
+                    picture=_draw_maps(contents, task, MISSING, contrast, name)
                     if len(rows)
                     else Markup(""),
                 )
@@ -201,20 +203,37 @@ def _list_change_screens(contents: GroupContents) -> Iterator[FirstScreen]:
         )
 
 
+def _measure_changes(path: Path, mask: Volume) -> str:
+    """Return the significant volumes of a group z map in words; "" if there are none."""
+    z, affine = load_image(path)
+    significant, _ = fdr_region(z, mask.data > 0)
+    voxel_mm3 = abs(np.linalg.det(affine[:3, :3]))
+    counts = {
+        "increases": np.count_nonzero(significant & (z > 0)),
+        "decreases": np.count_nonzero(significant & (z < 0)),
+    }
+    return " and ".join(
+        f"{name} in {count * voxel_mm3:,.0f} mm³" for name, count in counts.items() if count
+    )
+
+
 def _make_change_row(participant: str, change: Mapping[str, Any]) -> AnswerRow:
-    """Return the row of a participant in a contrast over runs, with the first region."""
+    """Return the row of a participant in a contrast over runs: regions, and the map."""
     found = [region for region in change["regions"] if region["is_found"]]
-    first = next(iter(found or change["regions"]), None)
+    answers = [f"{region['region']} {number(region['effect'], '+.2f')} %" for region in found]
+    if in_map := change.get("in_map"):
+        answers.append(f"{in_map['largest']} (map)")
+    (region,) = change["regions"] if len(change["regions"]) == 1 else (None,)
     return AnswerRow(
         (participant,),
         (
             AnswerCell(
-                mark=MARKS["recovered" if found else "not testable"],
-                answer=", ".join(region["region"] for region in found) or "nothing found",
+                mark=MARKS["recovered" if answers else "not testable"],
+                answer=", ".join(answers) or "nothing found",
                 number=""
-                if first is None
-                else f"{number(first['effect'], '+.2f')}"
-                f" {interval(first['lower'], first['upper'], '.2f')}",
+                if region is None
+                else f"{number(region['effect'], '+.2f')}"
+                f" {interval(region['lower'], region['upper'], '.2f')}",
             ),
         ),
     )
@@ -441,12 +460,13 @@ def list_primary_reasons(contents: GroupContents, row: ComparisonRow) -> list[st
     return sentences
 
 
-def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) -> Markup:
+def _draw_maps(
+    contents: GroupContents, task: str, variant: str, contrast: str, name: str = ""
+) -> Markup:
     """Draw the group z maps of B-spline interpolation and, if applied, of the method.
 
-    The markup is "" if there are no maps.
-
-    If the contrast has no map, the first contrast of the task is drawn.
+    The markup is "" if there are no maps. If the contrast has no map, the first contrast of the
+    task is drawn. `name` is the name of the contrast as requested; by default, its label.
     """
     maps = contents.maps
     if maps.background is None or maps.mask is None or maps.maps.empty:
@@ -471,7 +491,7 @@ def _draw_maps(contents: GroupContents, task: str, variant: str, contrast: str) 
         PicturePanel(title=_TITLES.get(name, name), note="", image=volume, brain=mask)
         for name, volume in volumes.items()
     ]
-    title = f"Group z map of {contrast}"
+    title = f"Group z map of {name or contrast}"
     return render_picture(
         [PanelGroup(title, f"{maps.space}, smoothed by {rows['fwhm_mm'].iloc[0]:g} mm", panels)],
         square,

@@ -215,7 +215,8 @@ def _make_cell(region: RegionResult) -> AnswerCell:
     """
     mark, row = MARKS[region.state], region.row
     reason = region.short_reason
-    if region.state == "recovered" or reason in _EVIDENT:
+    has_interval = row is not None and math.isfinite(row.lower)
+    if region.state == "recovered" or (reason in _EVIDENT and has_interval):
         reason = ""
     cell = AnswerCell(mark, ANSWERS[region.state], reason)
     if row is None or not math.isfinite(row.value):

@@ -112,6 +112,15 @@ def _write_sentences(task: str, verdicts: Sequence[StoredVerdict]) -> Iterable[s
             n="" if len(untested) == len(verdicts) else f" in {len(untested)} of {len(verdicts)}",
         )
     yield from _write_contrasts([item for item in verdicts if _is_decided(item)])
+    skipped = enumerate_unique(
+        series
+        for item in verdicts
+        if item.facts.get("best")
+        for series in item.facts.get("not_applied", ())
+    )
+    if skipped:
+        were = "were" if " and " in skipped else "was"
+        yield Statement.PAPER_SKIPPED.format(series=skipped, were=were)
     unapplied = [item for item in verdicts if item.facts.get("status") == "not applied"]
     if unapplied:
         yield Statement.PAPER_UNAPPLIED.format(n=len(unapplied), total=len(verdicts))
@@ -135,6 +144,8 @@ def _write_explained(verdicts: Sequence[StoredVerdict]) -> Iterable[str]:
     if not shown:
         yield Statement.PAPER_NONE
         return
+    (name, _), *_ = Counter(_name_contrast(contrast) for _, contrast in shown).most_common(1)
+    shown = [(item, contrast) for item, contrast in shown if _name_contrast(contrast) == name]
     values = {
         region: _summarize([_parse_values(contrast[region]) for _, contrast in shown])
         for region in REGIONS
@@ -144,7 +155,7 @@ def _write_explained(verdicts: Sequence[StoredVerdict]) -> Iterable[str]:
         series=enumerate_unique(item.facts["best"] for item, _ in shown),
         value=values["active"],
         selecting="acquired" if is_measured else "downsampled",
-        contrast=enumerate_unique(_name_contrast(contrast) for _, contrast in shown),
+        contrast=name,
         brain=brain,
         n="" if len(shown) == len(verdicts) else f" (in {len(shown)} of {len(verdicts)})",
     )

@@ -566,9 +566,10 @@ def _contrast_regions(
         calibrated=frame.is_calibrated(first.plan.primary),
         voxel_mm=max(first.plan.bold.zooms[:2]),
     )
-    regions = contrasted_regions.add_clusters(
+    regions, changes = contrasted_regions.add_clusters(
         regions,
         difference_maps,
+        changes,
         first.maps.atlas,
         first.fitted.boldref2t1w_xfm,
         None if first.anat is None else first.anat.template.std2t1w_xfm,
@@ -591,13 +592,18 @@ def _select_stored(
     """Return the entities of the combined maps to store, which are the entities of run maps.
 
     The first run may lack a contrast that the other runs have. Contrasts `over_runs` are stored
-    like the contrasts of runs.
+    like the contrasts of runs, with the significant voxels of their safe map.
     """
     run_entities: list[dict[str, str]] = []
     for plan in plans:
         for map_entities in list_stored_maps(series, plan.stored, [*plan.contrasts, *over_runs]):
             if map_entities not in run_entities:
                 run_entities.append(map_entities)
+        if series == plan.primary:
+            significant = map_label(series, max(plan.stored.smoothing), "Fdr")
+            run_entities += [
+                {"suffix": "mask", "desc": significant, "label": name} for name in over_runs
+            ]
     spread_entities = [
         {**map_entities, "stat": "personsd"}
         for map_entities in run_entities

@@ -131,12 +131,16 @@ def _render_groups(
 def _select_active(maps: PictureMaps) -> MaskArray:
     """Return the voxels that are active in the acquired map, or the brain if there are none.
 
-    In a contrast over runs, they are the largest cluster of significant voxels.
+    In a contrast over runs, they are the largest cluster of significant voxels; without these, the
+    regions that were named.
     """
     significant = maps.find_region("Fdr") if maps.result.changes else None
     if significant is not None and significant.any():
         labels, _ = ndimage.label(significant)
         return np.asarray(labels == np.bincount(labels[labels > 0]).argmax())
+    named = np.asarray(maps.images.roi_hr.data) > 0
+    if any(not change.is_search for change in maps.result.changes) and named.any():
+        return named
     width = maps.shown_maps.find_least_smoothing(maps.contrast, maps.stat)
     t = maps.shown_maps.stats.get((maps.contrast, "t", width), {}).get(ACQUIRED)
     if t is None:

@@ -376,7 +376,7 @@ def test_a_contrast_over_runs_comes_first_with_what_changed_in_each_participant(
     )
     assert "a@run-2 − a@run-1" in first.title
     assert "fewer than three" in first.views[0].sentence
-    assert [row.cells[0].answer for row in first.rows] == ["motor", "nothing found"]
+    assert [row.cells[0].answer for row in first.rows] == ["motor +1.00 %", "nothing found"]
     assert [row.cells[0].number for row in first.rows] == ["+1.00 [0.40, 1.60]"] * 2
     assert "explains" in second.views[0].sentence
 

@@ -6,6 +6,7 @@ same voxels of all runs, in the frame of the first run.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pandas as pd
 from bids_sr.engine.artifacts import Facts, File, Map, Mask, Rows, Table
 from bids_sr.engine.memory import Need
 from bids_sr.engine.step import HERE, Stage, step
-from bids_sr.evaluation.changes import Change, StoredChanges, find_change
+from bids_sr.evaluation.changes import Change, MapChange, StoredChanges, find_change
 from bids_sr.evaluation.detail_support import classify_detail
 from bids_sr.evaluation.steps.region_effects import COLUMNS, describe_peak, place_peaks
 from bids_sr.glm.clusters import largest_clusters, name_cluster
@@ -141,27 +142,31 @@ def contrast_regions(
     return table.reindex(columns=_COLUMNS), columns, tuple(changes.values())
 
 
-@step(Stage.COMBINATION, makes="contrasted_clusters")
+@step(Stage.COMBINATION, makes=("contrasted_clusters", "changes_in_map"))
 def add_clusters(
     contrasted_regions: Table,
     difference_maps: list[Map],
+    changes: StoredChanges,
     atlas: AtlasOfRun | None = None,
     boldref2t1w_xfm: Transforms | None = None,
     std2t1w_xfm: File | None = None,
     here: Path = HERE,
     *,
     series_name: str,
-) -> Table:
+) -> tuple[Table, StoredChanges]:
     """Add the largest clusters of contrasts over runs to the table of their regions.
 
     Clusters are of significant voxels of `difference_maps` with the largest smoothing, and are
     numbered over all contrasts. Their mean effects have no interval, because they are selected by
     these effects. For the transforms, which are of the first run, see
     `bids_sr.evaluation.steps.region_effects.join_regions`.
+
+    Returns the table, and `changes` with what is significant in their maps.
     """
     stats, regions = sort_maps_of_run(difference_maps)
     widest = max((width for _, _, width in stats), default=0.0)
     rows: list[dict[str, object]] = []
+    in_map: dict[str, MapChange] = {}
     for contrast, kind, width in regions:
         t_map = stats.get((contrast, "t", width), {}).get(series_name)
         if (kind, width) != ("Fdr", widest) or t_map is None:
@@ -172,9 +177,12 @@ def add_clusters(
             voxels = tuple(cluster.voxels.T)
             labels = None if atlas is None else atlas.atlas_bold_hr.data[voxels]
             names = {} if atlas is None else atlas.names
+            name, size = name_cluster(len(rows) + 1, labels, names), float(effect[voxels].mean())
+            largest = MapChange(n_voxels=int(active.sum()), largest=name, is_increase=size > 0)
+            in_map.setdefault(contrast, largest)
             rows.append(
                 {
-                    "region": name_cluster(len(rows) + 1, labels, names),
+                    "region": name,
                     "origin": "cluster",
                     "contrast": contrast,
                     "series": series_name,
@@ -182,16 +190,19 @@ def add_clusters(
                     "fwhm_mm": width,
                     "voxels_given": len(cluster.voxels),
                     "voxels": len(cluster.voxels),
-                    "effect": float(effect[voxels].mean()),
+                    "effect": size,
                     **describe_peak(cluster),
                 }
             )
     if not rows:
-        return contrasted_regions
+        return contrasted_regions, changes
     clusters = pd.DataFrame(rows).reindex(columns=_COLUMNS)
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
         clusters = place_peaks(clusters, boldref2t1w_xfm, std2t1w_xfm, here)
-    return pd.concat([contrasted_regions, clusters], ignore_index=True)
+    return (
+        pd.concat([contrasted_regions, clusters], ignore_index=True),
+        tuple(replace(change, in_map=in_map.get(change.contrast)) for change in changes),
+    )
 
 
 def _select_rows(table: pd.DataFrame, series: str, contrast: str, width: float) -> pd.DataFrame:

@@ -70,6 +70,7 @@ class ParticipantPage:
 @figure(
     FigureSpec("participant", "participant", html=True),
     FigureSpec("participantWhy", "why", html=True),
+    FigureSpec("participantRegions", "regions", html=True, place=-1),
     FigureSpec("participantViewer", "maps", html=True, place=-1),
 )
 def draw_participant(
@@ -84,7 +85,7 @@ def draw_participant(
     *,
     page: ParticipantPage,
 ) -> Iterator[FigureDrawing]:
-    """Draw the first screen of all runs, the reasons of its answers, and the viewer of the maps.
+    """Draw the first screen of all runs, its reasons, the regions, and the viewer of the maps.
 
     `maps` are combined maps and regions of all series, in the frame of the first run.
     `resampled_maps` are effects, variances and errors of the primary series in each run, in the
@@ -135,10 +136,10 @@ def draw_participant(
         lost=[name for contrast, name in page.names.items() if contrast not in available],
     )
     yield FigureDrawing("participant", participant_html(participant_map))
-    reasons_html = participant_reasons_html(participant_map)
+    yield FigureDrawing("participantWhy", participant_reasons_html(participant_map))
     if regions is not None and len(regions):
-        reasons_html += _show_regions(regions, shown_effect, page.names)
-    yield FigureDrawing("participantWhy", reasons_html)
+        tables = _show_regions(regions, shown_effect, page.names)
+        yield FigureDrawing("participantRegions", tables)
     start = shown_effect.contrast, shown_effect.series
     viewed = _view_maps(shown_effect, images, result, page)
     viewer = viewed.render(*start, boldref2t1w_xfm, std2t1w_xfm)

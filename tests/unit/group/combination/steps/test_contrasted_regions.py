@@ -9,6 +9,7 @@ from data.rows import make_tested_rows
 from scipy import ndimage, stats
 
 from bids_sr.engine.artifacts import Derivative
+from bids_sr.evaluation.changes import find_change, write_change
 from bids_sr.glm.steps.atlas_regions import AtlasOfRun
 from bids_sr.group.combination.steps.contrasted_regions import add_clusters, contrast_regions
 from bids_sr.io.volume import Volume
@@ -216,9 +217,12 @@ def test_clusters_of_differences_are_numbered_over_contrasts_without_intervals(t
     to_scanner = np.eye(4)
     to_scanner[0, 3] = 10  # the T1w image is 10 mm to the left
     write_itk(tmp_path / "std2t1w.txt", np.eye(4))
-    table = add_clusters(
-        measure(make_table(np.ones(4)), make_table(np.ones(4)))[0],
+    regions, _ = measure(make_table(np.ones(4)), make_table(np.ones(4)))
+    nothing, _ = find_change("change", "b − a", {})
+    table, changes = add_clusters(
+        regions,
         maps,
+        (nothing,),
         AtlasOfRun(atlas_bold=labels, atlas_bold_hr=labels, atlas_labels=names),
         to_scanner[None],
         tmp_path / "std2t1w.txt",
@@ -233,3 +237,7 @@ def test_clusters_of_differences_are_numbered_over_contrasts_without_intervals(t
     assert clusters[["lower", "upper", "q"]].isna().all(axis=None)
     assert set(clusters["scanner_x"] - clusters["x"]) == {10.0}
     assert (table["origin"] == "atlas").sum() == 3
+    (change,) = changes
+    assert change.in_map is not None
+    assert (change.in_map.n_voxels, change.in_map.is_increase) == (active.sum(), False)
+    assert all(text in write_change(change) for text in ("6 voxels", "cluster 1, Cuneus_L"))
