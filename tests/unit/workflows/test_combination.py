@@ -120,7 +120,7 @@ def test_only_contrasts_over_runs_estimate_the_place_of_runs(tmp_path):
     graph = planned_graph(maker, tmp_path, *PLAIN, *requests, "--level", "full")
     assert steps <= steps_of(graph)
     assert any("all_runs" in node.scope.path for node in nodes_of(graph, "add_clusters"))
-    mask = {"suffix": "mask", "desc": "sblFwhm50Fdr", "label": "thumbRun1MinusLittleRun2"}
+    mask = {"suffix": "mask", "desc": "bsplineFwhm50Fdr", "label": "thumbRun1MinusLittleRun2"}
     standard = planned_graph(maker, tmp_path, *PLAIN, *requests)
     assert any(mask in settings["among"] for settings in stored_maps(standard))
     assert all(node.settings["keeps_blocks"] for node in nodes_of(graph, "check_intervals"))
