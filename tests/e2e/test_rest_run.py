@@ -34,4 +34,4 @@ def test_known_networks_are_recovered_by_every_series(tmp_path) -> None:
             assert {"bspline", "zerofill", "sdmod", "inject", "ratio", "sbl"} <= set(scores.index)
             assert scores.between(low, high).all(), (statistic, seed, scores.to_dict())
     assert "visual" not in set(table.contrast)
-    assert ">Connectivity</a>" in (rested.out / "sub-01.html").read_text(encoding="utf-8")
+    assert ">Connectivity</h3>" in (rested.out / "sub-01.html").read_text(encoding="utf-8")
