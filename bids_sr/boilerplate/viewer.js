@@ -245,7 +245,7 @@
       const rounded = (mm) => mm.map((v) => Math.round(v) + 0);
       const words = (mm) => rounded(mm).map((v, k) => `${"xyz"[k]} ${v}`.replace("-", "−")).join(", ");
       const place = rounded(millimeters(this.below, this.at));
-      const { least, statistic, statistics, titles, files, space } = this.given;
+      const { least, statistic, statistics, titles, names, files, space } = this.given;
       const absent = this.given.maps[this.key(this.state)] ? "loading the map" : "this map is not included in the page";
       const found = this.maps.map((map, k) => {
         const digits = map && Math.max(1, Math.round(-Math.log10(map.slope)));
@@ -255,7 +255,7 @@
       const name = titles[series] || series;
       const smoothed = smoothing === "none" ? "unsmoothed" : `smoothed by ${smoothing}`;
       const mni = this.mni ? ` · MNI ${words(inMni(this.mni, this.at))} mm` : "";
-      this.readout.textContent = `${name}, ${contrast}, ${smoothed} · ${space} ${words(place)} mm${mni} · ${text}`;
+      this.readout.textContent = `${name}, ${names[contrast] || contrast}, ${smoothed} · ${space} ${words(place)} mm${mni} · ${text}`;
       const file = files[this.key(this.state)];
       this.whole.replaceChildren(...(file ? ["Complete map: ", make("a", { href: file, textContent: file.split("/").at(-1) })] : []));
       Object.assign(this.root.dataset, { series, contrast, smoothing, threshold, statistic: this.state.statistic, at: place.join(",") });
@@ -266,10 +266,10 @@
     }
 
     controls() {
-      const { contrasts, smoothings, statistics, series, titles, statistic } = this.given;
+      const { contrasts, smoothings, statistics, series, titles, names, statistic } = this.given;
       this.inputs = {};
       const choice = (name, values) => {
-        const select = make("select", {}, ...values.map((text) => make("option", { value: text, textContent: text })));
+        const select = make("select", {}, ...values.map((text) => make("option", { value: text, textContent: names[text] || text })));
         select.addEventListener("change", () => {
           this.show({ [name]: select.value });
           if (name === "contrast") document.dispatchEvent(new CustomEvent("contrast", { detail: select.value }));

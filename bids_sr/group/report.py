@@ -411,7 +411,7 @@ def _show_maps(content: RunsContent, maps: pd.DataFrame) -> Iterator[Markup]:
     group_maps, background, mask = content.maps, content.maps.background, content.maps.mask
     if background is None or mask is None or maps.empty:
         return
-    requested = {contrast for _, contrast, _ in content.list_over_runs()}
+    requested = {contrast: name for _, contrast, name in content.list_over_runs()}
     maps = maps.sort_values("contrast", key=lambda name: ~name.isin(requested), kind="stable")
     for (task, variant), task_maps in maps.groupby(["task", "variant"], sort=False):
         shown: dict[str, dict[tuple[str, str], LazyVolumes]] = {}
@@ -442,6 +442,7 @@ def _show_maps(content: RunsContent, maps: pd.DataFrame) -> Iterator[Markup]:
             display=Display(statistic="z", threshold=Z_SHOWN, floor=5.0),
             effects=shown[EFFECT],
             files=files,
+            names=requested,
             first_series=content.method,
             space=str(group_maps.space),
         )

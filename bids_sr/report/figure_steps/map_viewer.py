@@ -63,9 +63,9 @@ class ViewedMaps:
     """Maps of a run, or of all runs of a participant together, for a viewer.
 
     Maps of methods that were not applied, or whose detail may not be interpreted according to
-    `result`, are left out. The mask of contrasts `over_runs` contains significant voxels unless
-    signs were tested. `space` is the label of the space of the stored maps. See `show_viewer` for
-    the other parameters.
+    `result`, are left out. `over_runs` are names of contrasts over runs as requested; their mask
+    contains significant voxels unless signs were tested. `space` is the label of the space of the
+    stored maps. See `show_viewer` for the other parameters.
     """
 
     shown_maps: ShownMaps
@@ -76,7 +76,7 @@ class ViewedMaps:
     stored: StoredMaps
     series_names: Sequence[str] = ()
     space: str = BOLDREF
-    over_runs: Collection[str] = field(default_factory=tuple)
+    over_runs: Mapping[str, str] = field(default_factory=dict)
 
     def render(
         self,
@@ -117,6 +117,7 @@ class ViewedMaps:
             effects=maps.get(viewers.EFFECT, {}),
             masks=masks,
             files=files,
+            names=self.over_runs,
             first_series=first_series,
             max_bytes=viewers.bytes_per_run(self.n_runs),
             mni=_compute_mni_nodes(self.images.bold_mask_hr, boldref2t1w_xfm, std2t1w_xfm),

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from nibabel.affines import voxel_sizes
 
 from bids_sr.engine.artifacts import Derivative
+from bids_sr.evaluation.result_text import quote_contrast
 from bids_sr.io.arrays import Array
 from bids_sr.io.volume import Volume
 from bids_sr.report.evaluation_rows import current_labels
@@ -90,6 +91,7 @@ def viewer_html(
     effects: ViewerMaps = MappingProxyType({}),
     masks: Mapping[tuple[str, str], Volume] = MappingProxyType({}),
     files: Mapping[str, str] = MappingProxyType({}),
+    names: Mapping[str, str] = MappingProxyType({}),
     first_series: str = "",
     max_bytes: int = MAX_BYTES,
     mni: Array | None = None,
@@ -101,9 +103,9 @@ def viewer_html(
     for each series in display order; background and brain mask are on one grid. `effects`
     (percent) are on the grids of these maps, and are shown first, above the threshold of the
     statistic. `masks` are outlined, by contrast and smoothing. `files` are paths of the complete
-    maps relative to the page, by `map_key`. `first_series` is shown first, at the peak of the
-    first map. `max_bytes` limits maps and background in bytes of base64, but the first contrast
-    and smoothing are always included.
+    maps relative to the page, by `map_key`. `names` are names of contrasts as requested.
+    `first_series` is shown first, at the peak of the first map. `max_bytes` limits maps and
+    background in bytes of base64, but the first contrast and smoothing are always included.
 
     `mni` are the MNI coordinates (mm; X, Y, Z, 3) of the points of `make_mni_nodes` over the
     background's field of view, and `space` names the coordinates of the background.
@@ -120,6 +122,7 @@ def viewer_html(
     statistics = [EFFECT, statistic] if effects else [statistic]
     most, step = _SLIDER_ENDS.get(statistic, (12.0, 0.1))
     included = [key for key in maps if (*key, statistic) in limits]
+    shown_names = {name: names.get(name, quote_contrast(name).strip("“”")) for name, _ in maps}
     content = {
         "statistic": statistic,
         "statistics": statistics,
@@ -135,6 +138,7 @@ def viewer_html(
         "smoothings": list(dict.fromkeys(smoothing for _, smoothing in included)),
         "series": series,
         "titles": {**SERIES_TITLES, **current_labels()},
+        "names": shown_names,
         "first": {
             "contrast": first_contrast,
             "smoothing": first_smoothing,
@@ -150,7 +154,7 @@ def viewer_html(
         Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")),
         statistic,
         content["least"],
-        omitted,
+        {smoothing: [shown_names[name] for name in left] for smoothing, left in omitted.items()},
         bool(content["files"]),
         bool(masks),
     )

@@ -504,13 +504,14 @@ def test_a_difference_shows_the_method_at_the_safe_width_with_significant_voxels
         entities=ENTITIES,
         stored=STORED,
         space="firstBoldref",
-        over_runs=["faces"],
+        over_runs={"faces": "faces@ses-post − faces@ses-pre"},
     )
     content = content_of_viewer(viewed.render("faces", "sbl", None, None))
     shown = {key.rpartition("|t|")[0] for key in content["maps"] if key.endswith("|sbl")}
     assert shown == {"faces|5 mm"}
     assert [key for key in content["maps"] if key.endswith("mask")] == ["faces|5 mm||mask"]
     assert "space-firstBoldref" in content["files"]["faces|none|t|bspline"]
+    assert content["names"] == {"faces": "faces@ses-post − faces@ses-pre", "all": "all"}
 
 
 def test_a_preview_is_described_as_such_and_names_its_file():
