@@ -4,8 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import nibabel as nb
-import numpy as np
 import pytest
 from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for, survey_for
 from data.dataset import BidsMaker
@@ -17,7 +15,6 @@ from bids_sr.io.dataset_description import dataset_root, write_dataset, write_se
 from bids_sr.survey.notices import group_notices
 from bids_sr.survey.preflight.plan_text import format_problems
 from bids_sr.survey.preflight.region_spaces import choose_template
-from bids_sr.survey.preflight.voxel_checks import check_data
 
 STEM = "sub-01/func/sub-01_task-tap"
 BOLD = "sub-01_task-tap_bold.nii.gz"
@@ -282,48 +279,3 @@ def test_descriptions_and_sidecars_must_be_downloaded(maker: BidsMaker, name: st
     path.unlink()
     path.write_text("/annex/objects/MD5E-s693--78ca.json\n")
     problem_of(plan_for(maker, *options).problems, str(path), "datalad get", code="annex")
-
-
-# ---- voxels of brain masks
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "value"),
-    [
-        ("anat/sub-01_desc-brain_mask", "empty", "0"),
-        ("func/sub-01_task-tap_desc-brain_mask", "empty", "0"),
-        ("func/sub-01_task-tap_desc-brain_mask", "one", "1"),
-        ("func/sub-01_task-tap_desc-brain_mask", "all", None),
-        ("anat/sub-01_desc-brain_mask", "cut", None),
-    ],
-)
-def test_an_implausible_brain_mask_is_refused(
-    maker: BidsMaker, name: str, kind: str, value: str | None
-) -> None:
-    inside = np.zeros((8, 8, 6), bool)
-    inside[1:-1, 1:-1, 1:-1] = True
-    path = prepared(maker, mask=inside).root / f"sub-01/{name}.nii.gz"
-    image = nb.load(path)
-    if kind == "cut":
-        path.write_bytes(path.read_bytes()[:-9])
-    else:
-        values = np.full(image.shape, kind == "all", np.uint8)
-        values[2, 2, 2] = kind != "empty"
-        nb.Nifti1Image(values, image.affine).to_filename(path)
-    plan = plan_for(maker, *use(maker))
-    assert plan.problems == ()
-    problem_of(check_data(plan), str(path), *([value] if value else []))
-
-
-@pytest.mark.parametrize(("zoom", "is_refused"), [(3.6, True), (3.0, False)])
-def test_a_mask_larger_than_a_human_brain_is_refused(
-    maker: BidsMaker, zoom: float, *, is_refused: bool
-) -> None:
-    """Two thirds of 60 voxels per axis are 2.9 and 1.7 liters."""
-    data = np.random.default_rng(0).integers(50, 1000, (60, 60, 60)).astype("int16")
-    path = maker.t1w(data=data)
-    nb.Nifti1Image(data, np.diag([zoom, zoom, zoom, 1.0])).to_filename(path)
-    inside = np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0
-    mask = prepared(maker, mask=inside).root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
-    problems = check_data(plan_for(maker, *use(maker)))
-    assert [problem.what for problem in problems] == [str(mask)] * is_refused

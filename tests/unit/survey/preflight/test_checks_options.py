@@ -17,7 +17,7 @@ from pages import ROOT
 from bids_sr.cli.main import main
 from bids_sr.config import SuperRes
 from bids_sr.io.notices import UsageError
-from bids_sr.survey.bids.inputs import Pair, Subject
+from bids_sr.survey.bids.inputs import HighresReference, Pair, Subject
 from bids_sr.survey.bids.method_options import (
     find_vgg_weights,
     judge_options,
@@ -65,10 +65,26 @@ def model(folder, method, **card):
         (PAIR, [], ("acquired", "bspline", "zerofill", "srgan", "sbl")),
         (None, [], NO_PAIR),
         (None, ["--sr-method", "sbl", "--sr-factor", "2"], NO_PAIR),
+        (None, ["--sr-method", "srgan", "sbl"], (*NO_PAIR[:3], "srgan", "sbl")),
     ],
 )
 def test_methods_that_need_a_pair_are_planned_if_there_is_one(pair, options, series):
     assert series_of_run(make_run(pair=pair), make_settings(*options).superres) == series
+
+
+@pytest.mark.parametrize(
+    ("pair", "truth", "methods", "baselines"),
+    [
+        (PAIR, None, ("auto",), set()),
+        (PAIR, HighresReference(), ("auto",), {"inject", "ratio"}),
+        (PAIR, None, ("auto", "inject"), {"inject"}),
+        (PAIR, None, ("auto", "all"), {"inject", "ratio"}),
+        (None, HighresReference(), ("auto",), set()),
+    ],
+)
+def test_baselines_of_the_pair_need_a_reference_or_a_request(pair, truth, methods, baselines):
+    series = series_of_run(make_run(pair=pair, truth=truth), SuperRes(method=methods))
+    assert {"inject", "ratio"} & {*series} == baselines
 
 
 def test_a_single_slice_can_be_super_resolved_in_plane():
