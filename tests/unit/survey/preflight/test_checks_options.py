@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for
-from data.records import make_run, make_settings
+from data.dataset import EVENTS
+from data.records import make_run, make_settings, make_table
 from graphmaker import stage_minutes
 from pages import ROOT
 
@@ -28,6 +29,7 @@ from bids_sr.survey.bids.pretrained_models import find_pretrained
 from bids_sr.survey.notices import judge
 from bids_sr.survey.preflight.method_checks import judge_methods
 from bids_sr.survey.preflight.option_checks import OPTION_RULES, note_missing_features
+from bids_sr.survey.preflight.run_model import choose_split
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.series_requests import Analysis
 
@@ -222,7 +224,7 @@ NAMES = ("thumb", "little", "ring", "thumb", "ring")
 @pytest.mark.parametrize(
     ("rows", "is_split", "values"),
     [
-        (None, True, None),
+        (EVENTS, True, None),
         (((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb")), True, ["little"]),
         (
             tuple((2.0 + 5 * k, 2.0, name) for k, name in enumerate(NAMES)),
@@ -237,15 +239,11 @@ NAMES = ("thumb", "little", "ring", "thumb", "ring")
         ),
     ],
 )
-def test_conditions_with_one_block_are_left_out_of_the_split(maker, rows, is_split, values):
-    if rows is not None:
-        maker.events(rows=rows)
-    plan = plan_for(maker)
-    assert plan.problems == ()
-    assert (plan.unsplit == frozenset()) is is_split
-    notices = [notice for notice in plan.warnings if "plit-half" in notice.why]
-    assert len(notices) == (values is not None)
-    assert len(about(notices, "sub-01_task-tap", *(values or ()))) == len(notices)
+def test_conditions_with_one_block_are_left_out_of_the_split(rows, is_split, values):
+    choice = choose_split(make_run(), make_table(rows).make_events(), make_settings())
+    assert choice.value is is_split
+    assert [notice.level for notice in choice.notices] == ["note"] * (values is not None)
+    assert about(choice.notices, "sub-01_task-tap", *(values or ())) == [*choice.notices]
 
 
 # ---- echoes

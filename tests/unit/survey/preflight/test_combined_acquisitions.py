@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import nibabel as nb
 import numpy as np
 import pytest
-from data.calls import only_run, plan_for
+from data.calls import only_run
 from data.dataset import BidsMaker
+from data.records import make_run, make_settings
 from graphmaker import planned_call
 
 from bids_sr.survey.bids.acquisitions import (
@@ -18,20 +18,15 @@ from bids_sr.survey.bids.acquisitions import (
     list_acquisition_fields,
     read_acquisition,
 )
-from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.bids.inputs import BoldRun, Subject
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedField, PrecomputedRun
+from bids_sr.survey.preflight.checks import judge_combination
 from bids_sr.survey.preflight.combined_runs import group_runs
+from bids_sr.survey.preflight.plan import Plan
 from bids_sr.workflows.participant import make_graph
 
 J, K = {"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "j-"}
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> BoldRun:
-    maker = BidsMaker(tmp_path / "bids")
-    maker.bold()
-    maker.events()
-    return only_run(plan_for(maker, "--sr-method", "bspline"))
+RUN = make_run()
 
 
 def compare(*runs: BoldRun) -> dict[str, str]:
@@ -42,11 +37,6 @@ def compare(*runs: BoldRun) -> dict[str, str]:
             for number, run in enumerate(runs)
         }
     )
-
-
-def unusual(run: BoldRun, *sidecars: dict[str, Any]) -> dict[str, str]:
-    """Return the reasons by number of runs that differ in their sidecars."""
-    return compare(*(replace(run, sidecar=sidecar) for sidecar in sidecars))
 
 
 @pytest.mark.parametrize(
@@ -67,58 +57,56 @@ def unusual(run: BoldRun, *sidecars: dict[str, Any]) -> dict[str, str]:
     ],
 )
 def test_runs_that_differ_from_most_runs_are_found(
-    run: BoldRun, key: str, values: tuple[object, ...], different: list[str]
+    key: str, values: tuple[object, ...], different: list[str]
 ) -> None:
-    reasons = unusual(run, *({} if value is None else {key: value} for value in values))
+    sidecars = [{} if value is None else {key: value} for value in values]
+    reasons = compare(*(make_run(sidecar=sidecar) for sidecar in sidecars))
     assert list(reasons) == different
     assert all(key in reason for reason in reasons.values())
 
 
-def test_directions_are_compared_in_the_head_whatever_the_storage_order(run: BoldRun) -> None:
-    affine = run.affine @ np.diag([1.0, -1.0, 1.0, 1.0])
-    flipped = replace(run, header=replace(run.header, affine=affine))
-    assert compare(replace(run, sidecar=J), replace(flipped, sidecar=K)) == {}
-    assert list(compare(replace(run, sidecar=J), replace(flipped, sidecar=J))) == ["1"]
+def test_directions_are_compared_in_the_head_whatever_the_storage_order() -> None:
+    affine = RUN.affine @ np.diag([1.0, -1.0, 1.0, 1.0])
+    flipped = replace(RUN, header=replace(RUN.header, affine=affine))
+    assert compare(replace(RUN, sidecar=J), replace(flipped, sidecar=K)) == {}
+    assert list(compare(replace(RUN, sidecar=J), replace(flipped, sidecar=J))) == ["1"]
 
 
-def test_directions_of_runs_with_corrected_distortion_are_not_compared(run: BoldRun) -> None:
+def test_directions_of_runs_with_corrected_distortion_are_not_compared() -> None:
     file = Path("file")
     field = PrecomputedField(name="a", fieldmap=file, xfm=file, phase_encoding="j", readout=0.03)
     origin = DerivativeFolder(root=file, name="a", program="fMRIPrep", version="23.2")
     corrected = PrecomputedRun(origin=origin, hmc=None, field=field)
-    assert compare(replace(run, sidecar=J), replace(run, sidecar=K, precomputed=corrected)) == {}
+    assert compare(make_run(sidecar=J), make_run(sidecar=K, precomputed=corrected)) == {}
 
 
-def test_the_mean_echo_time_of_combined_echoes_is_compared(run: BoldRun) -> None:
-    def with_echoes(*times: float) -> BoldRun:
-        return replace(run, echoes=tuple((run.bold, te_ms) for te_ms in times))
-
-    runs = (with_echoes(12, 28, 44), with_echoes(13, 29, 45), with_echoes(12, 28))
+def test_the_mean_echo_time_of_combined_echoes_is_compared() -> None:
+    times = ((12, 28, 44), (13, 29, 45), (12, 28))
+    runs = [make_run(echoes=tuple((RUN.bold, te_ms) for te_ms in echoes)) for echoes in times]
     assert list(compare(*runs)) == ["2"]
 
 
 @pytest.mark.parametrize("combine_all", [False, True])
 @pytest.mark.parametrize("label", ["run", "ses"])
-def test_the_plan_leaves_the_run_out_or_combines_it_with_a_warning(
-    tmp_path: Path, label: str, *, combine_all: bool
-) -> None:
-    maker = BidsMaker(tmp_path / "bids")
-    for number, sidecar in enumerate((K, J, K), 1):
-        stem = (
-            f"sub-01_ses-{number}_task-tap" if label == "ses" else f"sub-01_task-tap_run-{number}"
-        )
-        maker.bold(stem, sidecar=sidecar)
-        maker.events(stem)
-    options = ["--set", "activation.combine_all_runs=true"] if combine_all else []
-    plan = plan_for(maker, "--sr-method", "bspline", *options)
-    assert plan.problems == ()
-    (subject,) = plan.subjects
-    (group,) = group_runs(subject.runs, plan)
-    names = [f"{label}-{number}" for number in (1, 2, 3)]
+def test_the_run_is_left_out_or_combined_with_a_warning(label: str, *, combine_all: bool) -> None:
+    numbers = ("1", "2", "3")
+    stem = "sub-01_ses-{}_task-tap" if label == "ses" else "sub-01_task-tap_run-{}"
+    runs = tuple(
+        make_run(stem.format(number), sidecar=sidecar)
+        for number, sidecar in zip(numbers, (K, J, K), strict=True)
+    )
+    plan = Plan(
+        subjects=(Subject(label="01", t1w=(), runs=runs),),
+        contrasts={run.bold: {"thumb": {"thumb": 1.0}} for run in runs},
+        combines_all_runs=combine_all,
+    )
+    (group,) = group_runs(runs, plan)
+    names = [f"{label}-{number}" for number in numbers]
     assert list(group.runs) == (names if combine_all else [names[0], names[2]])
     assert list(group.unusual if combine_all else group.left_out) == [names[1]]
-    (warning,) = [text for text in plan.warnings if "PhaseEncodingDirection" in text.why]
+    (warning,) = judge_combination(plan, make_settings())
     assert f"{label}-2" in warning.what
+    assert "PhaseEncodingDirection" in warning.why
     assert ("activation.combine_all_runs=true" in warning.why) is not combine_all
 
 

@@ -1,80 +1,76 @@
 """Runs that were processed in separate calls are named, because no map combines them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data.dataset import BidsMaker
-from graphmaker import planned_call
+from data.records import make_run, make_settings
 
-from bids_sr.io.dataset_description import write_dataset
-from bids_sr.version import __version__
+from bids_sr.survey.preflight.separate_calls import separate_runs
 
-OPTIONS = ["--sr-method", "bspline", "--sr-factor", "2"]
 ALL_SESSIONS = "sub-01_task-tap_space-firstBoldref"
 """Beginning of the names of maps of all sessions."""
 
 
-@pytest.fixture
-def maker(tmp_path: Path) -> BidsMaker:
-    data = BidsMaker(tmp_path / "bids")
-    write_dataset(tmp_path / "out", bids_dir=data.root, version=__version__)
-    return data
-
-
-def add(maker: BidsMaker, *names: str) -> None:
+def touch(root: Path, *names: str) -> None:
+    """Write empty functional files of sub-01, in the folders of their sessions."""
     for name in names:
-        maker.bold(f"sub-01_{name}")
-        maker.events(f"sub-01_{name}")
-
-
-def write_maps(tmp_path: Path, *prefixes: str) -> None:
-    """Write empty maps to the output folder, as if an earlier call had processed the runs."""
-    for prefix in prefixes:
-        session = next((part for part in prefix.split("_") if part.startswith("ses-")), "")
-        folder = tmp_path / "out" / "sub-01" / session / "func"
+        session = next((part for part in name.split("_") if part.startswith("ses-")), "")
+        folder = root / "sub-01" / session / "func"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{prefix}_contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz").touch()
+        (folder / name).touch()
 
 
-def warnings_of(maker: BidsMaker, tmp_path: Path, *options: str) -> list[str]:
-    """Return the warnings about maps of separate calls."""
-    _, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
-    assert not plan.problems
-    notices = [notice for notice in plan.warnings if "another call" in notice.why]
-    assert {(notice.what, notice.subject) for notice in notices} <= {("sub-01", "01")}
+def add_runs(root: Path, *names: str) -> None:
+    touch(root / "bids", *(f"sub-01_{name}_bold.nii.gz" for name in names))
+
+
+def add_maps(root: Path, *prefixes: str) -> None:
+    """Write maps, as if an earlier call had processed the runs."""
+    end = "contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz"
+    touch(root / "out", *(f"{prefix}_{end}" for prefix in prefixes))
+
+
+def warnings_of(root: Path, names: Sequence[str], *options: str) -> list[str]:
+    """Return the warnings about maps of a call that processes these runs."""
+    settings = make_settings(*options)
+    paths = replace(settings.paths, bids_dir=root / "bids", output_dir=root / "out")
+    runs = [make_run(f"sub-01_{name}") for name in names]
+    notices = [*separate_runs(runs, (), replace(settings, paths=paths))]
+    assert {(notice.what, notice.level) for notice in notices} <= {("sub-01", "warning")}
     return [notice.why for notice in notices]
 
 
-def test_sessions_of_separate_calls_are_named_with_the_remedy(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
-    add(maker, *(f"ses-{session}_task-tap" for session in ("pre", "mid", "post")))
-    assert warnings_of(maker, tmp_path, "--session-label", "pre") == []
-    write_maps(tmp_path, "sub-01_ses-pre_task-tap")
-    (text,) = warnings_of(maker, tmp_path, "--session-label", "post")
+def test_sessions_of_separate_calls_are_named_with_the_remedy(tmp_path: Path) -> None:
+    runs = [f"ses-{session}_task-tap" for session in ("pre", "mid", "post")]
+    add_runs(tmp_path, *runs)
+    option = "--session-label"
+    assert warnings_of(tmp_path, runs[:1], option, "pre") == []
+    add_maps(tmp_path, "sub-01_ses-pre_task-tap")
+    (text,) = warnings_of(tmp_path, runs[2:], option, "post")
     assert "maps of ses-pre (task tap)" in text
     assert "not combined with ses-post" in text
-    assert "omit --session-label" in text
+    assert f"omit {option}" in text
     assert "existing maps" not in text
     assert "ses-mid" not in text
-    assert warnings_of(maker, tmp_path, "--session-label", "pre", "post") == []
-    assert warnings_of(maker, tmp_path) == []
+    assert warnings_of(tmp_path, runs[::2], option, "pre", "post") == []
+    assert warnings_of(tmp_path, runs) == []
 
 
 @pytest.mark.parametrize(
-    ("names", "mapped"),
+    ("others", "mapped"),
     [
-        (["ses-post_task-tap"], ["sub-01_ses-gone_task-tap"]),
-        (["ses-post_task-tap", "ses-pre_task-other"], ["sub-01_ses-pre_task-other"]),
-        (["ses-post_task-tap", "ses-pre_task-tap_acq-x"], ["sub-01_ses-pre_task-tap_acq-x"]),
-        (["ses-post_task-tap", "ses-pre_task-tap"], ["sub-01_ses-post_task-tap", ALL_SESSIONS]),
+        ([], ["sub-01_ses-gone_task-tap"]),
+        (["ses-pre_task-other"], ["sub-01_ses-pre_task-other"]),
+        (["ses-pre_task-tap_acq-x"], ["sub-01_ses-pre_task-tap_acq-x"]),
+        (["ses-pre_task-tap"], ["sub-01_ses-post_task-tap", ALL_SESSIONS]),
     ],
     ids=["removed", "another task", "another acquisition", "only the same run"],
 )
 def test_runs_that_cannot_be_combined_anyway_are_not_named(
-    maker: BidsMaker, tmp_path: Path, names: Sequence[str], mapped: Sequence[str]
+    tmp_path: Path, others: Sequence[str], mapped: Sequence[str]
 ) -> None:
-    add(maker, *names)
-    write_maps(tmp_path, *mapped)
-    assert warnings_of(maker, tmp_path, "--session-label", "post") == []
+    add_runs(tmp_path, "ses-post_task-tap", *others)
+    add_maps(tmp_path, *mapped)
+    assert warnings_of(tmp_path, ["ses-post_task-tap"], "--session-label", "post") == []
