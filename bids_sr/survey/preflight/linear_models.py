@@ -96,7 +96,6 @@ def _choose_types(
         order = data_set.type_order.get(parse_entities(bold).get("task", ""), ())
         duration = runs[bold].duration if bold in runs else None
         modeled[bold] = order_types(table.list_types(duration), order)
-    notices += events.unshared_levels(modeled, data_set)
     notices += events.alike_types(modeled)
     types = {}
     for bold, names in modeled.items():

@@ -167,9 +167,9 @@ def describe(folder: Path, program: str) -> Path:
 
 def refuse(*options: str | Path, bids_dir: Path) -> Notice:
     """Return the only problem of the directories of ``--derivatives``."""
-    with pytest.raises(InputError) as refusal:
-        open_derivatives(map(str, options), bids_dir)
-    (problem,) = refusal.value.problems
+    choice = open_derivatives(map(str, options), bids_dir)
+    (problem,) = choice.notices
+    assert choice.value == ()
     assert problem.remedy
     return problem
 
@@ -230,7 +230,7 @@ def test_output_of_bids_sr_and_the_data_set_are_refused_as_derivatives(tmp_path:
 def test_directories_of_derivatives_need_different_names(tmp_path: Path) -> None:
     first = describe(tmp_path / "one", "fMRIPrep")
     second = describe(tmp_path / "two", "sMRIPrep")
-    names = [folder.name for folder in open_derivatives([str(first), str(second)], tmp_path)]
+    names = [folder.name for folder in open_derivatives([str(first), str(second)], tmp_path).value]
     assert names == ["fmriprep", "smriprep"]
     problem = refuse(f"a={first}", f"a={second}", bids_dir=tmp_path)
     assert (problem.what, problem.code) == (f"--derivatives a={second}", "option")

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data.calls import about, plan_for
+from data.calls import plan_for
 from data.dataset import BidsMaker
 from data.records import make_table
 
 from bids_sr.glm.contrasts import order_types
 from bids_sr.glm.design import Design, build_design, contrast_vector
-from bids_sr.survey.bids.inputs import Levels, Survey
+from bids_sr.survey.bids.inputs import Survey
 from bids_sr.survey.preflight.estimability import TypesOfRun
-from bids_sr.survey.preflight.events import unshared_levels
 from bids_sr.survey.preflight.run_contrasts import resolve_run_contrasts
 from bids_sr.survey.preflight.type_labels import label_trial_types
 
@@ -71,30 +70,6 @@ def test_names_and_signs_do_not_depend_on_the_first_events(
             if negative:
                 expected = by_lowercase[positive] - by_lowercase[negative]
                 assert estimate_effect(design, name, weights) == pytest.approx(expected)
-
-
-def test_levels_of_participants_are_named_once_per_task() -> None:
-    """Their order does not determine the order of contrasts, unlike Levels of all participants."""
-    tables = {
-        bold(label, task): Path(f"sub-{label}_task-{task}_events.tsv")
-        for task in ("two", "tap")
-        for label in ("01", "02")
-    }
-    data_set = Survey(
-        files_by_run={path.name: (path, table) for path, table in tables.items()},
-        unshared_levels={
-            table: Levels(sidecar=table.with_suffix(".json"), types=TYPES)
-            for table in tables.values()
-        },
-    )
-    notes = [*unshared_levels(dict.fromkeys(tables, ("cue", "Go", "stop")), data_set)]
-    assert [note.what for note in notes] == [
-        "sub-01_task-two_events.json",
-        "sub-01_task-tap_events.json",
-    ]
-    assert {(note.level, note.subject, note.run) for note in notes} == {("note", "", "")}
-    assert about(notes, "task-tap", "cue, Go, stop", "task-tap_events.json", "Levels")
-    assert [*unshared_levels(dict.fromkeys(tables, TYPES), data_set)] == []
 
 
 def test_dummy_contrasts_of_a_model_do_not_depend_on_the_first_run(maker: BidsMaker) -> None:
