@@ -20,7 +20,12 @@ from bids_sr.preproc.confound_table import build_confound_table
 from bids_sr.preproc.temporal_regressors import TimeModel, time_columns
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedRun
-from bids_sr.survey.preflight.confound_checks import unknown_confounds, unusable_confounds
+from bids_sr.survey.preflight.confound_checks import (
+    missing_confounds,
+    read_imported,
+    unknown_confounds,
+    unusable_confounds,
+)
 
 N = 60  # volumes
 GAPS = np.where(np.arange(N) > 40, np.nan, 1.0)
@@ -37,6 +42,15 @@ def make_imported(folder: Path, **columns: object) -> BoldRun:
     origin = DerivativeFolder(root=folder, name="a", program="fMRIPrep", version="24.1.1")
     imported = PrecomputedRun(origin=origin, hmc=None, confounds=path)
     return make_run(n_volumes=N, precomputed=imported)
+
+
+def judge_confounds(run: BoldRun, selected: Sequence[str] | None) -> list[Notice]:
+    imported = read_imported(run)
+    assert imported is not None
+    return [
+        *missing_confounds(run, imported, selected, with_anat=True),
+        *unusable_confounds(imported, selected),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -56,16 +70,26 @@ def test_unusable_columns_are_omitted_or_computed_with_a_note(
     selected: Sequence[str] | None,
     values: list[str] | None,
 ) -> None:
-    notices = [*unusable_confounds(make_imported(tmp_path, **columns), selected)]
+    notices = judge_confounds(make_imported(tmp_path, **columns), selected)
     assert [notice.level for notice in notices] == ["note"] * (values is not None)
     assert about(notices, "confounds.tsv", *(values or ())) == notices
     assert not about(notices, "", "csf")
 
 
+def test_selected_columns_that_do_not_exist_are_warned_of(tmp_path: Path) -> None:
+    (imported,) = judge_confounds(make_imported(tmp_path), ["motion", "csf"])
+    selected = ["trans_x", "csf", "acompcor"]
+    (computed,) = missing_confounds(RUN, None, selected, with_anat=False)
+    for warning, name in ((imported, "csf"), (computed, "csf acompcor")):
+        assert (warning.level, warning.what) == ("warning", f"--confounds {name}")
+        assert about([warning], "", "sub-01")
+    assert [*missing_confounds(RUN, None, selected, with_anat=True)] == []
+
+
 @pytest.mark.parametrize("value", [GAPS, "text"])
 def test_a_selected_column_that_cannot_be_used_is_refused(tmp_path: Path, value: object) -> None:
     run = make_imported(tmp_path, csf=value)
-    faults = [*unusable_confounds(run, ["motion", "csf"])]
+    faults = judge_confounds(run, ["motion", "csf"])
     problem_of(faults, "confounds.tsv", "csf", "--confounds")
 
 
