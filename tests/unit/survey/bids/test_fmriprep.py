@@ -289,6 +289,9 @@ def test_a_run_without_motion_estimates_is_processed_by_bids_sr(
 
 
 def test_a_required_file_that_was_not_downloaded_is_named(data: BidsMaker) -> None:
+    break_link(sidecar := (prep(data) / TABLE).with_suffix(".json"))
+    problem_of(problems(data), str(sidecar), "datalad get", code="annex")
+    sidecar.unlink()
     path = prep(data) / MASK
     path.unlink()
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from data.calls import problem_of
+from data.calls import problem_of, survey_for
+from data.dataset import BidsMaker
 
-from bids_sr.survey.bids.derivative_folders import refuse_output_as_data
 from bids_sr.survey.bids.run_names import judge_names, select_distinct
-from bids_sr.survey.notices import InputError
 
 FUNC = Path("sub-01/func")
 
@@ -34,9 +33,8 @@ def test_series_that_differ_only_in_desc_are_rejected() -> None:
     assert "--bids-filter-file" in problem
 
 
-def test_fmriprep_output_is_refused_as_input_data(tmp_path: Path) -> None:
-    description = tmp_path / "dataset_description.json"
-    description.write_text('{"GeneratedBy": [{"Name": "fMRIPrep"}]}')
-    with pytest.raises(InputError) as refusal:
-        refuse_output_as_data(tmp_path)
-    problem_of(refusal.value.problems, str(description), f"-d fmriprep={tmp_path}")
+def test_fmriprep_output_is_refused_as_input_data(maker: BidsMaker) -> None:
+    description = {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": [{"Name": "fMRIPrep"}]}
+    maker.json(maker.root / "dataset_description.json", description)
+    problems = survey_for(maker).problems
+    problem_of(problems, "dataset_description.json", f"-d fmriprep={maker.root}")

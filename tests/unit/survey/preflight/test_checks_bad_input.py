@@ -61,6 +61,12 @@ OPTIONS = [
     (["--derivatives", "fmriprep=nowhere"], "nowhere", [], "input"),
     (["--dummy-scans", "15"], BOLD, ["30", "15", "--dummy-scans"], "events"),
     (["--band-pass", "0.01", "0.02"], BOLD, ["--band-pass"], "events"),
+    (
+        ["--set", "run.store_series=false", "--ignore", "events"],
+        "run.store_series=false",
+        ["--task-id"],
+        "option",
+    ),
     (["--confounds", "moton"], "--confounds moton", ["motion", "acompcor"], "option"),
 ]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import pytest
-from data.calls import only_run
-from data.dataset import BidsMaker
+from data.calls import only_run, plan_for
+from data.dataset import EVENTS, BidsMaker
 from data.records import make_run, make_settings
 from graphmaker import planned_call
 
+from bids_sr.io.dataset_description import write_dataset
 from bids_sr.survey.bids.acquisitions import (
     find_unusual_acquisitions,
     list_acquisition_fields,
@@ -23,6 +24,7 @@ from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedField, 
 from bids_sr.survey.preflight.checks import judge_combination
 from bids_sr.survey.preflight.combined_runs import group_runs
 from bids_sr.survey.preflight.plan import Plan
+from bids_sr.version import __version__
 from bids_sr.workflows.participant import make_graph
 
 J, K = {"PhaseEncodingDirection": "j"}, {"PhaseEncodingDirection": "j-"}
@@ -108,6 +110,27 @@ def test_the_run_is_left_out_or_combined_with_a_warning(label: str, *, combine_a
     assert f"{label}-2" in warning.what
     assert "PhaseEncodingDirection" in warning.why
     assert ("activation.combine_all_runs=true" in warning.why) is not combine_all
+
+
+def test_choices_for_several_runs_reach_the_plan(tmp_path: Path) -> None:
+    """The fourth run was processed in another call, and the third has a single block per type."""
+    maker = BidsMaker(tmp_path / "bids")
+    for number, sidecar in enumerate((K, J, K, K), 1):
+        stem = f"sub-01_ses-{number}_task-tap"
+        maker.bold(stem, sidecar=sidecar)
+        maker.events(stem, EVENTS[: 2 if number == 3 else 4])
+    maps = tmp_path / "out/sub-01/ses-4/func"
+    maps.mkdir(parents=True)
+    write_dataset(tmp_path / "out", bids_dir=maker.root, version=__version__)
+    (maps / f"{stem}_contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz").touch()
+    options = ["--session-label", "1", "2", "3", "--set", "activation.combine_all_runs=true"]
+    plan = plan_for(maker, "--sr-method", "bspline", *options)
+    assert plan.problems == ()
+    assert plan.combines_all_runs
+    assert {path.name[:12] for path in plan.unsplit} == {"sub-01_ses-3"}
+    warnings = [notice.why for notice in plan.warnings if notice.level == "warning"]
+    assert len([text for text in warnings if "PhaseEncodingDirection" in text]) == 1
+    assert len([text for text in warnings if "maps of ses-4" in text]) == 1
 
 
 def test_the_sidecar_of_the_boldref_names_the_axes_of_the_file(tmp_path: Path) -> None:

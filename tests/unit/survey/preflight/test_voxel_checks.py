@@ -14,7 +14,7 @@ from data.dataset import BidsMaker
 from data.records import make_settings
 
 from bids_sr.survey.bids.inputs import Pair
-from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat
+from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.survey.bids.related_runs import read_run
 from bids_sr.survey.preflight.run_model import count_dummies
 
@@ -198,9 +198,10 @@ def test_an_implausible_brain_mask_is_refused(
     origin = DerivativeFolder(root=maker.root, name="a", program="fMRIPrep", version="24.1.1")
     anatomy = PrecomputedAnat(origin=origin, preproc=path, mask=path)
     run = maker.bold()
-    notices = check_run(run, anatomy=anatomy)
-    assert len(notices) == (values is not None)
-    if values:
-        problem_of(notices, str(path), *values)
+    derivatives = PrecomputedRun(origin=origin, hmc=None, mask=path)
+    for notices in (check_run(run, anatomy=anatomy), check_run(run, derivatives=derivatives)):
+        assert len(notices) == (values is not None)
+        if values:
+            problem_of(notices, str(path), *values)
     path.write_bytes(path.read_bytes()[:-9])
     problem_of(check_run(run, anatomy=anatomy), str(path), "truncated")

@@ -15,7 +15,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 import torch
-from data.calls import arguments, only_run, plan_for, problem_of, settings_for
+from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker, snapshot
 from data.records import make_run, make_settings
 from graphmaker import stage_minutes
@@ -450,8 +450,9 @@ def test_a_run_too_short_without_the_volumes_of_the_pair_is_rejected(maker: Bids
     maker.bold(zooms=ZOOMS, n_volumes=25)
     types = ("thumb", "little")
     maker.events(rows=[(2.0 + 6 * k, 4.0, types[k % 2]) for k in range(4)])
-    (problem,) = plan_for(maker, "--retrospective").problems
-    assert " 15 volumes" in problem.why
+    problems = plan_for(maker, "--retrospective", "--sr-factor", "2", "2", "4").problems
+    for value in ("15 volumes", "1 slice"):
+        assert len(about(problems, TAP, value)) == 1
 
 
 def test_results_with_and_without_retrospective_do_not_mix(maker: BidsMaker) -> None:
