@@ -45,7 +45,11 @@ from bids_sr.survey.preflight.linear_models import (
 from bids_sr.survey.preflight.method_checks import judge_methods
 from bids_sr.survey.preflight.output_spaces import judge_spaces, judge_templates
 from bids_sr.survey.preflight.plan import Estimate, Plan
-from bids_sr.survey.preflight.separate_calls import separate_runs
+from bids_sr.survey.preflight.separate_calls import (
+    find_earlier_runs,
+    list_run_options,
+    separate_runs,
+)
 from bids_sr.survey.preflight.unfit_references import note_unused_reference
 from bids_sr.survey.preflight.validator import validate
 
@@ -304,11 +308,14 @@ def judge_combination(plan: Plan, settings: Settings) -> Iterator[Notice]:
         return
     methods_series = series_names(settings.superres.method)
     lost: list[Notice] = []
+    options = list_run_options(settings.selection)
     for subject in plan.subjects:
         yield from combined_runs.runs_left_out(subject.runs, plan, methods_series)
         lost += combined_runs.lost_contrasts(subject.runs, plan)
-        separate = separate_runs(subject.runs, plan.skipped, settings)
-        yield from attribute(separate, subject.label)
+        if options:
+            earlier = find_earlier_runs(subject.label, settings.paths)
+            separate = separate_runs(subject.runs, plan.skipped, earlier, options)
+            yield from attribute(separate, subject.label)
     yield from lost
     groups = (combined_runs.group_runs(subject.runs, plan) for subject in plan.subjects)
     is_only_request = len(plan.over_runs) == len(settings.activation.contrasts)

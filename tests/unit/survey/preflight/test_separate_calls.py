@@ -7,70 +7,67 @@ from pathlib import Path
 import pytest
 from data.records import make_run, make_settings
 
-from bids_sr.survey.preflight.separate_calls import separate_runs
+from bids_sr.survey.preflight.separate_calls import (
+    EarlierRuns,
+    find_earlier_runs,
+    list_run_options,
+    separate_runs,
+)
 
-ALL_SESSIONS = "sub-01_task-tap_space-firstBoldref"
+PRE, MID, POST = (f"sub-01_ses-{session}_task-tap" for session in ("pre", "mid", "post"))
+ALL_SESSIONS = "sub-01_task-tap"
 """Beginning of the names of maps of all sessions."""
 
 
-def touch(root: Path, *names: str) -> None:
-    """Write empty functional files of sub-01, in the folders of their sessions."""
-    for name in names:
-        session = next((part for part in name.split("_") if part.startswith("ses-")), "")
-        folder = root / "sub-01" / session / "func"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def add_runs(root: Path, *names: str) -> None:
-    touch(root / "bids", *(f"sub-01_{name}_bold.nii.gz" for name in names))
-
-
-def add_maps(root: Path, *prefixes: str) -> None:
-    """Write maps, as if an earlier call had processed the runs."""
-    end = "contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz"
-    touch(root / "out", *(f"{prefix}_{end}" for prefix in prefixes))
-
-
-def warnings_of(root: Path, names: Sequence[str], *options: str) -> list[str]:
+def warnings_of(
+    runs: Sequence[str], mapped: Sequence[str], existing: Sequence[str] = (PRE, MID, POST)
+) -> list[str]:
     """Return the warnings about maps of a call that processes these runs."""
-    settings = make_settings(*options)
-    paths = replace(settings.paths, bids_dir=root / "bids", output_dir=root / "out")
-    runs = [make_run(f"sub-01_{name}") for name in names]
-    notices = [*separate_runs(runs, (), replace(settings, paths=paths))]
+    earlier = EarlierRuns(mapped=frozenset(mapped), existing=frozenset(existing))
+    notices = [*separate_runs([*map(make_run, runs)], (), earlier, ["--session-label"])]
     assert {(notice.what, notice.level) for notice in notices} <= {("sub-01", "warning")}
     return [notice.why for notice in notices]
 
 
-def test_sessions_of_separate_calls_are_named_with_the_remedy(tmp_path: Path) -> None:
-    runs = [f"ses-{session}_task-tap" for session in ("pre", "mid", "post")]
-    add_runs(tmp_path, *runs)
-    option = "--session-label"
-    assert warnings_of(tmp_path, runs[:1], option, "pre") == []
-    add_maps(tmp_path, "sub-01_ses-pre_task-tap")
-    (text,) = warnings_of(tmp_path, runs[2:], option, "post")
+def test_sessions_of_separate_calls_are_named_with_the_remedy() -> None:
+    assert warnings_of([PRE], []) == []
+    (text,) = warnings_of([POST], [PRE])
     assert "maps of ses-pre (task tap)" in text
     assert "not combined with ses-post" in text
-    assert f"omit {option}" in text
+    assert "omit --session-label" in text
     assert "existing maps" not in text
     assert "ses-mid" not in text
-    assert warnings_of(tmp_path, runs[::2], option, "pre", "post") == []
-    assert warnings_of(tmp_path, runs) == []
+    assert "existing maps of all sessions" in warnings_of([POST], [PRE, ALL_SESSIONS])[0]
+    assert warnings_of([PRE, POST], [PRE]) == []
 
 
 @pytest.mark.parametrize(
-    ("others", "mapped"),
+    ("mapped", "existing"),
     [
-        ([], ["sub-01_ses-gone_task-tap"]),
-        (["ses-pre_task-other"], ["sub-01_ses-pre_task-other"]),
-        (["ses-pre_task-tap_acq-x"], ["sub-01_ses-pre_task-tap_acq-x"]),
-        (["ses-pre_task-tap"], ["sub-01_ses-post_task-tap", ALL_SESSIONS]),
+        (["sub-01_ses-gone_task-tap"], [POST]),
+        (["sub-01_ses-pre_task-other"], [POST, "sub-01_ses-pre_task-other"]),
+        ([f"{PRE}_acq-x"], [POST, f"{PRE}_acq-x"]),
+        ([POST, ALL_SESSIONS], [POST, PRE]),
     ],
     ids=["removed", "another task", "another acquisition", "only the same run"],
 )
 def test_runs_that_cannot_be_combined_anyway_are_not_named(
-    tmp_path: Path, others: Sequence[str], mapped: Sequence[str]
+    mapped: Sequence[str], existing: Sequence[str]
 ) -> None:
-    add_runs(tmp_path, "ses-post_task-tap", *others)
-    add_maps(tmp_path, *mapped)
-    assert warnings_of(tmp_path, ["ses-post_task-tap"], "--session-label", "post") == []
+    assert warnings_of([POST], mapped, existing) == []
+
+
+def test_maps_and_series_are_found_in_the_folders_of_all_sessions(tmp_path: Path) -> None:
+    for name in (
+        f"bids/sub-01/ses-pre/func/{PRE}_bold.nii.gz",
+        "out/sub-01/func/sub-01_task-tap_space-firstBoldref_contrast-a_stat-z_statmap.nii.gz",
+        f"out/sub-01/ses-pre/func/{PRE}_contrast-a_stat-z_statmap.nii.gz",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    settings = make_settings("--session-label", "pre", "--run-id", "1")
+    paths = replace(settings.paths, bids_dir=tmp_path / "bids", output_dir=tmp_path / "out")
+    earlier = find_earlier_runs("01", paths)
+    assert (earlier.mapped, earlier.existing) == ({PRE, ALL_SESSIONS}, {PRE})
+    assert list_run_options(settings.selection) == ["--session-label", "--run-id"]
+    assert list_run_options(make_settings("--task-id", "tap").selection) == []
