@@ -35,7 +35,7 @@ from bids_sr.survey.bids.derivative_folders import open_derivatives, refuse_outp
 from bids_sr.survey.bids.echoes import judge_echoes, read_echoes, sort_by_echo_time
 from bids_sr.survey.bids.entities import file_stem, parse_entities, parse_owner, stem_of_echoes
 from bids_sr.survey.bids.fmriprep import RUN_FILE_RULES, find_run, note_missing_run
-from bids_sr.survey.bids.inputs import DEFAULT_FACTORS, BoldRun, Levels, Subject, Survey
+from bids_sr.survey.bids.inputs import DEFAULT_FACTORS, BoldRun, Subject, Survey
 from bids_sr.survey.bids.layout import Index, open_index
 from bids_sr.survey.bids.method_options import judge_options
 from bids_sr.survey.bids.precomputed import DerivativeFolder
@@ -48,9 +48,8 @@ from bids_sr.survey.bids.similar_names import describe_similar
 from bids_sr.survey.bids.task_types import read_task_types
 from bids_sr.survey.bids.type_levels import (
     read_type_order,
-    read_unshared_levels,
     refuse_unreadable_sidecars,
-    warn_of_unreadable_levels,
+    warn_of_unreadable_sidecars,
 )
 from bids_sr.survey.notices import (
     Choice,
@@ -64,18 +63,6 @@ from bids_sr.survey.notices import (
 )
 
 _RunFiles = tuple[Path, Path | None]  # BOLD file and events table
-
-
-def survey(settings: Settings) -> Survey:
-    """Survey the data set, and return problems instead of raising them.
-
-    Only headers, tables and sidecars are read.
-    """
-    notices: list[Notice] = []
-    try:
-        return _survey(settings, notices)
-    except InputError as error:
-        return Survey(notices=(*notices, *error.problems))
 
 
 @frozen
@@ -114,22 +101,38 @@ def open_dataset(settings: Settings) -> Choice[DataSet]:
     )
 
 
-def _survey(settings: Settings, notices: list[Notice]) -> Survey:
-    """Return the survey of a data set; `notices` keeps what was found if an error is raised."""
-    bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
-    dataset_checks.check_dataset(bids_dir)
-    notices += judge_options(settings)
-    refuse_output_as_data(bids_dir)
-    if settings.evaluation.truth_dir is not None:
-        require_reference_root(settings.evaluation.truth_dir)
-    sources: tuple[DerivativeFolder, ...] = ()
+def survey(settings: Settings) -> Survey:
+    """Survey the data set, and return problems instead of raising them.
+
+    Only headers, tables and sidecars are read.
+    """
+    bids_dir = settings.paths.bids_dir.absolute()
+    sources = open_derivatives(settings.preprocessing.derivatives, bids_dir)
+    known = [*judge_options(settings), *sources.notices]
     try:
-        sources = open_derivatives(settings.preprocessing.derivatives, bids_dir)
+        dataset_checks.check_dataset(bids_dir)
+        refuse_output_as_data(bids_dir)
+        if settings.evaluation.truth_dir is not None:
+            require_reference_root(settings.evaluation.truth_dir)
+        opened = open_dataset(settings)
+        known += opened.notices
+        return _survey_participants(opened.value, sources.value, known, settings)
     except InputError as error:
-        notices += error.problems
-    opened = open_dataset(settings)
-    index, labels = opened.value.index, opened.value.labels
-    notices += opened.notices
+        return Survey(notices=(*known, *error.problems))
+
+
+def _survey_participants(
+    data_set: DataSet,
+    sources: Sequence[DerivativeFolder],
+    known: Sequence[Notice],
+    settings: Settings,
+) -> Survey:
+    """Survey the selected participants; `known` are earlier notices, which are included.
+
+    Raises `InputError` if a filter cannot be applied.
+    """
+    index, labels, selection = data_set.index, data_set.labels, settings.selection
+    notices = [*known]
     for source in sources:
         denied = participant_selection.find_denied_folders(source.root, labels)
         notices += denied.values()
@@ -170,10 +173,11 @@ def _survey(settings: Settings, notices: list[Notice]) -> Survey:
             participant.subject for participant in participants if participant.subject.runs
         ),
         files_by_run=files_by_run,
-        sources=sources,
+        sources=tuple(sources),
         type_order=type_order,
-        task_types=read_task_types(bids_dir, {task: type_order[task] for task in modeled_tasks}),
-        unshared_levels=_read_unshared_levels(index, files_by_run),
+        task_types=read_task_types(
+            settings.paths.bids_dir.absolute(), {task: type_order[task] for task in modeled_tasks}
+        ),
         sidecars=frozenset(index.sidecars),
         notices=tuple(dict.fromkeys(notices)),
     )
@@ -187,15 +191,6 @@ def _read_type_orders(
     return {task: read_type_order(index, task) for task in sorted(tasks)}
 
 
-def _read_unshared_levels(
-    index: Index, files_by_run: Mapping[str, _RunFiles]
-) -> dict[Path, Levels]:
-    """Return the ``Levels`` of a single participant or session by events table."""
-    tables = [table for _, table in files_by_run.values() if table is not None]
-    levels = {table: read_unshared_levels(index, table) for table in tables}
-    return {table: found for table, found in levels.items() if found is not None}
-
-
 def _judge_levels(index: Index, files_by_run: Mapping[str, _RunFiles]) -> Iterator[Notice]:
     """Yield notices on unreadable sidecars of the events of runs."""
     for task in dict.fromkeys(_task_of(bold) for bold, _ in files_by_run.values()):
@@ -203,7 +198,7 @@ def _judge_levels(index: Index, files_by_run: Mapping[str, _RunFiles]) -> Iterat
     for name, (bold, table) in files_by_run.items():
         if table is not None:
             subject = parse_entities(bold)["subject"]
-            yield from attribute(warn_of_unreadable_levels(index, table), subject, name)
+            yield from attribute(warn_of_unreadable_sidecars(index, table), subject, name)
 
 
 def _task_of(bold: Path) -> str:

@@ -14,15 +14,17 @@ from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.bids.precomputed import DerivativeFolder
-from bids_sr.survey.notices import InputError, input_error, option_problem
+from bids_sr.survey.notices import Choice, InputError, input_error, option_problem
 
 _FMRIPREP_PROGRAMS = ("fmriprep", "smriprep")
 _THIS_PROGRAM = "bids-sr"
 _DESCRIPTION = "dataset_description.json"
 
 
-def open_derivatives(options: Iterable[str], bids_dir: Path) -> tuple[DerivativeFolder, ...]:
-    """Open the directories of ``--derivatives``; raise `InputError` if any is unusable."""
+def open_derivatives(
+    options: Iterable[str], bids_dir: Path
+) -> Choice[tuple[DerivativeFolder, ...]]:
+    """Open the directories of ``--derivatives``; there are none if any is unusable."""
     folders: dict[str, DerivativeFolder] = {}
     problems: list[Notice] = []
     for text in options:
@@ -37,9 +39,7 @@ def open_derivatives(options: Iterable[str], bids_dir: Path) -> tuple[Derivative
             fix = "Use a different name for each directory: --derivatives one=DIR two=DIR."
             problems.append(option_problem(f"--derivatives {text}", reason, fix))
         folders[folder.name] = folder
-    if problems:
-        raise InputError(problems)
-    return tuple(folders.values())
+    return Choice(value=() if problems else tuple(folders.values()), notices=tuple(problems))
 
 
 def _open_folder(name: str, root: Path, bids_dir: Path) -> DerivativeFolder:

@@ -331,14 +331,6 @@ class Subject:
 
 
 @frozen
-class Levels:
-    """Trial types in the order of ``Levels`` in a sidecar of events."""
-
-    sidecar: Path
-    types: tuple[str, ...]
-
-
-@frozen
 class Survey:
     """Inputs according to file names, sidecars and headers, with all notices about them.
 
@@ -350,8 +342,7 @@ class Survey:
     `type_order` are trial types by task in the order of ``Levels`` at the root of the data set,
     which determines names and signs of default contrasts; other types follow in alphabetical
     order. `task_types` are the trial types by task in all events tables of the data set, in this
-    order. `unshared_levels` are ``Levels`` of a single participant or session by events table,
-    which are not used. `sidecars` are JSON files of the data set that were read.
+    order. `sidecars` are JSON files of the data set that were read.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -360,7 +351,6 @@ class Survey:
     sources: tuple[DerivativeFolder, ...] = ()
     type_order: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     task_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    unshared_levels: Mapping[Path, Levels] = field(default_factory=dict)
     sidecars: frozenset[Path] = frozenset()
     notices: tuple[Notice, ...] = ()
 

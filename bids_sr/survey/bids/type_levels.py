@@ -2,8 +2,7 @@
 
 The order determines names and signs of default contrasts, such as ``thumbMinusLittle``. Only
 sidecars in the root directory of the data set apply to all participants and sessions, so that only
-their order is used. Types that they do not list follow in alphabetical order. ``Levels`` of a
-single participant or session are read to report an order that is not used.
+their order is used. Types that they do not list follow in alphabetical order.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 from bids_sr.glm.contrasts import list_levels
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.inputs import Levels
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.notices import InputError, warning
 
@@ -55,35 +53,18 @@ def _get_precedence(sidecar: Path) -> tuple[int, str]:
     return (0 if entities == {"task"} else 1 if not entities else 2), sidecar.name
 
 
-def read_unshared_levels(index: Index, table: Path) -> Levels | None:
-    """Return the ``Levels`` of a single participant or session that apply to an events table.
-
-    The nearest sidecar takes precedence; unreadable sidecars are skipped.
-    """
-    for sidecar in _list_unshared_sidecars(index, table):
-        with suppress(InputError):
-            if types := tuple(list_levels(index.read_sidecar(sidecar))):
-                return Levels(sidecar=sidecar, types=types)
-    return None
-
-
-def warn_of_unreadable_levels(index: Index, table: Path) -> Iterator[Notice]:
-    """Warn of unreadable sidecars that come before the ``Levels`` of `read_unshared_levels`.
+def warn_of_unreadable_sidecars(index: Index, table: Path) -> Iterator[Notice]:
+    """Warn of unreadable sidecars of an events table below the root of the data set.
 
     They are no problem, because the order of trial types does not depend on them.
     """
-    for sidecar in _list_unshared_sidecars(index, table):
+    shared_sidecars = index.list_shared_sidecars()
+    for sidecar in index.find_sidecars(table):
+        if sidecar in shared_sidecars:
+            continue
         try:
-            if list_levels(index.read_sidecar(sidecar)):
-                return
+            index.read_sidecar(sidecar)
         except InputError as error:
             for problem in error.problems:
                 text = f"the sidecar is not used: {problem.why}. {problem.remedy}"
                 yield warning(problem.what, text)
-
-
-def _list_unshared_sidecars(index: Index, table: Path) -> list[Path]:
-    """Return the sidecars of an events table below the root of the data set, nearest first."""
-    shared_sidecars = index.list_shared_sidecars()
-    sidecars = reversed(index.find_sidecars(table))
-    return [sidecar for sidecar in sidecars if sidecar not in shared_sidecars]

@@ -1,7 +1,7 @@
 """Preflight of BOLD runs in one pass over headers and tables: read, judge, plan."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,6 @@ from bids_sr.survey.notices import (
     attribute,
     is_problem,
     judge,
-    note,
     option_problem,
     problem,
     warning,
@@ -46,7 +45,11 @@ from bids_sr.survey.preflight.linear_models import (
 from bids_sr.survey.preflight.method_checks import judge_methods
 from bids_sr.survey.preflight.output_spaces import judge_spaces, judge_templates
 from bids_sr.survey.preflight.plan import Estimate, Plan
-from bids_sr.survey.preflight.separate_calls import separate_runs
+from bids_sr.survey.preflight.separate_calls import (
+    find_earlier_runs,
+    list_run_options,
+    separate_runs,
+)
 from bids_sr.survey.preflight.unfit_references import note_unused_reference
 from bids_sr.survey.preflight.validator import validate
 
@@ -96,7 +99,8 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
         *model_choice.notices,
     ]
     subjects = as_downsampled(data_set.subjects, settings)
-    notices += judge_models(subjects, models, notices, settings)
+    model_notices = [*judge_models(subjects, models, notices, settings)]
+    notices += model_notices
     notices += attribute(judge_methods(settings, subjects), code="method")
     notices += judge_data_set(settings, data_set, notices)
     notices += region_choice.notices
@@ -117,7 +121,12 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
         remaining, skipped, problems = exclude(problems, data_set.files_by_run, plan.subjects)
         plan = replace(plan, subjects=remaining, skipped=skipped)
     warnings = [notice for notice in notices if not is_problem(notice)]
-    return _complete_plan(plan, models, [*problems, *warnings], settings)
+    unfit = {
+        (notice.subject, notice.run)
+        for notice in (*model_choice.notices, *model_notices)
+        if is_problem(notice)
+    }
+    return _complete_plan(plan, models, unfit, [*problems, *warnings], settings)
 
 
 def _read_regions(data_set: Survey, settings: Settings) -> Choice[regions.Regions]:
@@ -201,19 +210,12 @@ def missing_tedana(runs: Sequence[BoldRun], _settings: Settings) -> Iterator[Not
 
 
 def unstored_series(runs: Sequence[BoldRun], settings: Settings) -> Iterator[Notice]:
-    """Refuse to omit the series of runs at rest, and name programs that read series."""
-    option = "--set run.store_series=false"
-    if settings.run.store_series:
-        return
-    if any(run.events is None for run in runs):
+    """Refuse to omit the series of runs at rest."""
+    if not settings.run.store_series and any(run.events is None for run in runs):
         yield option_problem(
-            option,
+            "--set run.store_series=false",
             "runs at rest are analyzed further with their series",
             "Omit the option, or select task runs with --task-id.",
-        )
-    else:
-        yield note(
-            option, "series, which XCP-D and fitlins read, are neither stored nor exported."
         )
 
 
@@ -244,9 +246,16 @@ def judge_data_set(settings: Settings, data_set: Survey, known: Sequence[Notice]
 
 
 def _complete_plan(
-    plan: Plan, models: LinearModels, notices: list[Notice], settings: Settings
+    plan: Plan,
+    models: LinearModels,
+    unfit: Collection[tuple[str, str]],
+    notices: list[Notice],
+    settings: Settings,
 ) -> Plan:
-    """Return the plan with series, cost, problems and notices of the remaining runs."""
+    """Return the plan with series, cost, problems and notices of the remaining runs.
+
+    `unfit` are participant and name of the runs whose model cannot be fitted.
+    """
     subjects = as_downsampled(plan.subjects, settings)
     series_by_run = {
         run.bold: series_of_run(run, settings.superres)
@@ -266,9 +275,6 @@ def _complete_plan(
     if settings.evaluation.retrospective is not None:
         notices += note_retrospective(plan.subjects, settings)
     else:
-        unfit = {
-            (one.subject, one.run) for one in filter(is_problem, notices) if one.code == "events"
-        }
         fit_runs = [run for run in plan.runs if run.owner not in unfit]
         unsplit = choose_halves(fit_runs, models, settings)
         plan = replace(plan, unsplit=unsplit.value)
@@ -302,11 +308,14 @@ def judge_combination(plan: Plan, settings: Settings) -> Iterator[Notice]:
         return
     methods_series = series_names(settings.superres.method)
     lost: list[Notice] = []
+    options = list_run_options(settings.selection)
     for subject in plan.subjects:
         yield from combined_runs.runs_left_out(subject.runs, plan, methods_series)
         lost += combined_runs.lost_contrasts(subject.runs, plan)
-        separate = separate_runs(subject.runs, plan.skipped, settings)
-        yield from attribute(separate, subject.label)
+        if options:
+            earlier = find_earlier_runs(subject.label, settings.paths)
+            separate = separate_runs(subject.runs, plan.skipped, earlier, options)
+            yield from attribute(separate, subject.label)
     yield from lost
     groups = (combined_runs.group_runs(subject.runs, plan) for subject in plan.subjects)
     is_only_request = len(plan.over_runs) == len(settings.activation.contrasts)

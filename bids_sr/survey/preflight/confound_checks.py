@@ -20,6 +20,7 @@ from bids_sr.io.confound_names import (
     match_columns,
     select_tissue_columns,
 )
+from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.io.tables import TABLE_ERRORS
 from bids_sr.survey.bids.inputs import BoldRun
@@ -31,6 +32,42 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _N_LISTED_COLUMNS = 4  # largest number of columns that a message lists
+
+
+@frozen
+class ImportedConfounds:
+    """Confounds table of another program, with the names since fMRIPrep 1.2.
+
+    `names` are all columns, and `table` contains numbers, without the `text_columns`. Motion
+    columns that were missing or incomplete are `computed` from the six motion parameters.
+    """
+
+    path: Path
+    names: Sequence[str]
+    table: "pd.DataFrame"
+    computed: Sequence[str]
+    text_columns: Sequence[str]
+
+
+def read_imported(run: BoldRun) -> ImportedConfounds | None:
+    """Read the confounds of a run from another program; None without such a table.
+
+    The table must be valid according to `bids_sr.survey.bids.precomputed_checks`.
+    """
+    path = run.imported_confounds
+    if path is None:
+        return None
+    from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
+
+    frame = read_confounds(path)
+    table, computed, text_columns = convert_to_numbers(frame)
+    return ImportedConfounds(
+        path=path,
+        names=tuple(map(str, frame)),
+        table=table,
+        computed=computed,
+        text_columns=text_columns,
+    )
 
 
 def select_confounds(
@@ -78,8 +115,7 @@ def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]
 
     imported_columns = dict[str, None]()
     for run in runs:
-        path = run.imported_confounds
-        if path is not None and path.exists():
+        if (path := run.imported_confounds) is not None:
             with suppress(*TABLE_ERRORS):  # reported by `precomputed_checks`
                 imported_columns |= dict.fromkeys(map(str, read_confounds(path)))
     n_volumes = max((run.n_volumes for run in runs), default=0)
@@ -88,7 +124,11 @@ def list_known_columns(runs: Sequence[BoldRun], settings: Settings) -> list[str]
 
 
 def missing_confounds(
-    run: BoldRun, confound_names: Sequence[str] | None, *, with_anat: bool
+    run: BoldRun,
+    imported: ImportedConfounds | None,
+    confound_names: Sequence[str] | None,
+    *,
+    with_anat: bool,
 ) -> Iterator[Notice]:
     """Warn of selected confounds that the models of a run will not contain.
 
@@ -100,15 +140,11 @@ def missing_confounds(
     """
     if confound_names is None:
         return
-    from bids_sr.preproc.imported_confounds import read_confounds
-
-    path = run.imported_confounds
-    if path is not None:
-        columns = list(map(str, read_confounds(path))) if path.exists() else []
+    if imported is not None:
         missing_names = [
             name
             for name in confound_names
-            if name not in CONFOUND_SETS and not match_columns(columns, [name])
+            if name not in CONFOUND_SETS and not match_columns(imported.names, [name])
         ]
         reason = "the confounds table of the derivatives has no such column"
     elif not with_anat:
@@ -129,7 +165,9 @@ def missing_confounds(
         )
 
 
-def unusable_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> Iterator[Notice]:
+def unusable_confounds(
+    imported: ImportedConfounds, confound_names: Sequence[str] | None
+) -> Iterator[Notice]:
     """Reject precomputed confounds that the models of a run cannot include.
 
     Only the columns in use are checked. Missing or incomplete motion columns are later recomputed
@@ -138,18 +176,14 @@ def unusable_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> It
 
     `confound_names` is the result of `select_confounds`.
     """
-    path = run.imported_confounds
-    if path is None or not path.exists():
-        return
-    from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.preproc.model_confounds import COMPCOR_VOLUMES, is_complete
 
-    table, computed, text_columns = convert_to_numbers(read_confounds(path))
-    if computed:
+    path, table, text_columns = imported.path, imported.table, imported.text_columns
+    if imported.computed:
         yield note(
             path,
             "missing or incomplete confounds are recomputed from the six motion parameters"
-            f" ({_format_columns(computed)}).",
+            f" ({_format_columns(imported.computed)}).",
         )
     names = list(CONFOUND_SETS if confound_names is None else confound_names)
     if unusable := [name for name in text_columns if match_columns([name], names)]:
@@ -164,7 +198,7 @@ def unusable_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> It
             path,
             f"text was found in {_format_columns(text_columns)}, so these confounds are omitted.",
         )
-    if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
+    if COMPONENTS_SET in names and len(table) >= COMPCOR_VOLUMES:
         yield from _incomplete_components(path, table)
     columns = match_columns(map(str, table), names)
     incomplete = [name for name in columns if not is_complete(table[name])]
@@ -202,7 +236,9 @@ def _format_columns(names: Sequence[str]) -> str:
     return f"column{'s' * (len(names) > 1)} {list_some(names, _N_LISTED_COLUMNS)}"
 
 
-def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
+def count_confounds(
+    imported: ImportedConfounds | None, confound_names: Sequence[str] | None
+) -> int:
     """Return the minimum number of confounds in the linear model of a run.
 
     Components that are computed by this program are not counted, because their number is not known
@@ -212,11 +248,8 @@ def count_confounds(run: BoldRun, confound_names: Sequence[str] | None) -> int:
     """
     from bids_sr.preproc.model_confounds import model_confounds
 
-    path = run.imported_confounds
-    if path is not None and path.exists():
-        from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
-
-        return len(model_confounds(convert_to_numbers(read_confounds(path))[0], confound_names))
+    if imported is not None:
+        return len(model_confounds(imported.table, confound_names))
     if confound_names is None:
         return len(MOTION_REGRESSORS)
     names = [name for name in confound_names if name not in (MOTION_SET, COMPONENTS_SET)]

@@ -13,7 +13,6 @@ from bids_sr.glm.contrasts import (
     find_unmodulated_types,
     is_missing_type,
     list_modeled_types,
-    order_types,
     parse_seconds,
     read_modulation,
 )
@@ -22,9 +21,6 @@ from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.io.tables import MISSING_MARKS, TABLE_ERRORS, TableRow, is_missing, read_rows
 from bids_sr.survey.bids.content import require_content
-from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.inputs import Survey
-from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.notices import input_error, note, problem, warning
 
 if TYPE_CHECKING:
@@ -521,33 +517,6 @@ RUN_RULES = (distant_events, late_events, early_events, truncated_events, types_
 
 
 # ---- rules on the tables of a data set
-
-
-def unshared_levels(types: Mapping[Path, Sequence[str]], data_set: Survey) -> Iterator[Notice]:
-    """Note, once per task, ``Levels`` of a participant or session in another order.
-
-    `types` maps BOLD files to modeled trial types in the order of the data set.
-    """
-    noted_tasks = set[str]()
-    for bold, table in data_set.files_by_run.values():
-        levels = None if table is None else data_set.unshared_levels.get(table)
-        task = parse_entities(bold).get("task", "")
-        order = tuple(types.get(bold, ()))
-        if levels is None or task in noted_tasks or order_types(order, levels.types) == order:
-            continue
-        noted_tasks.add(task)
-        source = (
-            f"in the order of Levels in the root directory of the dataset ({list_some(order)})."
-            if {*order} & {*data_set.type_order.get(task, ())}
-            else f"in alphabetical order ({list_some(order)}). To choose another order, specify"
-            f" Levels in task-{task}_events.json in the root directory of the dataset."
-        )
-        yield note(
-            levels.sidecar,
-            "the order of Levels in this sidecar is not used, because contrasts must have the same"
-            f" sign in all participants and sessions. Trial types are {source}",
-            code="events",
-        )
 
 
 def alike_types(types: Mapping[Path, Sequence[str]]) -> Iterator[Notice]:

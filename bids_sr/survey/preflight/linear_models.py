@@ -96,7 +96,6 @@ def _choose_types(
         order = data_set.type_order.get(parse_entities(bold).get("task", ""), ())
         duration = runs[bold].duration if bold in runs else None
         modeled[bold] = order_types(table.list_types(duration), order)
-    notices += events.unshared_levels(modeled, data_set)
     notices += events.alike_types(modeled)
     types = {}
     for bold, names in modeled.items():
@@ -208,16 +207,18 @@ def judge_model(
     yield from run_model.band_above_nyquist(run, settings)
     if str(run.imported_confounds) in broken:
         return
-    yield from confound_checks.missing_confounds(run, models.nuisance, with_anat=with_anat)
-    found = [*confound_checks.unusable_confounds(run, models.nuisance)]
+    imported, nuisance = confound_checks.read_imported(run), models.nuisance
+    yield from confound_checks.missing_confounds(run, imported, nuisance, with_anat=with_anat)
+    found = [] if imported is None else [*confound_checks.unusable_confounds(imported, nuisance)]
     types = models.types.get(run.bold)
     if not any(map(is_problem, found)):
         n_regressors = len(models.contrasts[run.bold])
         if types is not None:
             n_columns = run_model.hemodynamic_response(settings).n_columns
             n_regressors = len(types.modeled) * n_columns
-        n_regressors += confound_checks.count_confounds(run, models.nuisance)
-        found += run_model.too_few_volumes(run, n_regressors, settings)
+        n_regressors += confound_checks.count_confounds(imported, nuisance)
+        motion = None if imported is None else imported.table
+        found += run_model.too_few_volumes(run, n_regressors, motion, settings)
     yield from found
     if types is None or any(map(is_problem, found)) or str(run.events) in broken:
         return

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from bids_sr.config import Settings
 from bids_sr.io.arrays import Float
-from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
+from bids_sr.io.confound_names import MOTION_REGRESSORS
 from bids_sr.io.notices import InvalidInput, Notice
 from bids_sr.survey.bids.headers import READ_ERRORS
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.notices import Choice, note, problem
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bids_sr.glm.design import DesignSettings
     from bids_sr.glm.hemodynamic_response import HemodynamicResponse
     from bids_sr.glm.regressors import Events
@@ -173,13 +175,15 @@ def _choose_by_blocks(counts: Mapping[str, int], table: str) -> Choice[bool]:
     return Choice(value=True, notices=(note(table, text),))
 
 
-def too_few_volumes(run: BoldRun, n_regressors: int, settings: Settings) -> Iterator[Notice]:
+def too_few_volumes(
+    run: BoldRun, n_regressors: int, motion: "pd.DataFrame | None", settings: Settings
+) -> Iterator[Notice]:
     """Reject a run without enough volumes for its linear model.
 
     The model consists of regressors (`n_regressors`: trial types with their derivatives, or seeds,
     and confounds), drift and mean. It is also fitted to runs without events, to remove
     confounds before connectivity is computed, and these runs must last long enough for slow
-    fluctuations.
+    fluctuations. `motion` is head motion that another program estimated.
     """
     from bids_sr.preproc.nonsteady import limit_nonsteady
 
@@ -189,7 +193,7 @@ def too_few_volumes(run: BoldRun, n_regressors: int, settings: Settings) -> Iter
         dummies = count_dummies(run, settings)
         rows, columns = _count_rows_and_columns(run, dummies, n_regressors, settings)
     if settings.activation.models_time:
-        yield from _too_few_uncensored_volumes(run, columns, rows, settings)
+        yield from _too_few_uncensored_volumes(run, columns, rows, motion, settings)
         return
     n_needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
     length = f"{run.n_volumes} volumes" + (f" minus {dummies} dummy volumes" if dummies else "")
@@ -241,7 +245,7 @@ def count_dummies(run: BoldRun, settings: Settings) -> int:
 
 
 def _too_few_uncensored_volumes(
-    run: BoldRun, columns: int, rows: int, settings: Settings
+    run: BoldRun, columns: int, rows: int, motion: "pd.DataFrame | None", settings: Settings
 ) -> Iterator[Notice]:
     """Reject a run without enough volumes after censoring and filtering, as far as known.
 
@@ -251,7 +255,6 @@ def _too_few_uncensored_volumes(
 
     `columns` counts the regressors without the temporal model, `rows` the volumes without dummies.
     """
-    from bids_sr.preproc.imported_confounds import convert_to_numbers, read_confounds
     from bids_sr.preproc.temporal_regressors import (
         LEAST_AT_REST_S,
         check_volumes,
@@ -261,12 +264,9 @@ def _too_few_uncensored_volumes(
 
     model = time_model(settings)
     n_remaining = rows
-    table = run.imported_confounds
-    if table is not None and model.censors:
-        confounds = read_confounds(table)
-        if {*MOTION_PARAMETERS} <= set(confounds):
-            is_censored = select_censored_volumes(convert_to_numbers(confounds)[0], model)
-            n_remaining -= int(is_censored[run.n_volumes - rows :].sum())
+    if motion is not None and model.censors:
+        is_censored = select_censored_volumes(motion, model)
+        n_remaining -= int(is_censored[run.n_volumes - rows :].sum())
     all_columns = columns + column_count(rows, run.tr, model)
     try:
         min_seconds = LEAST_AT_REST_S if run.events is None else 0.0

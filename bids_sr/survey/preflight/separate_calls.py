@@ -8,8 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bids_sr.config import Settings
+from bids_sr.config import Paths, Selection
 from bids_sr.io.earlier_files import run_prefix
+from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
 from bids_sr.survey.bids.entities import (
     EntityKey,
@@ -27,51 +28,68 @@ _FUNC_FOLDERS = ("func", "ses-*/func")
 _RUN_ENTITIES = ("session", "run", "echo", "part")  # may differ between runs of a task
 
 
-def separate_runs(
-    runs: Sequence[BoldRun], skipped: Iterable[str], settings: Settings
-) -> Iterator[Notice]:
-    """Warn of runs with maps from an earlier call that are not combined with the runs of a call.
+@frozen
+class EarlierRuns:
+    """Runs of a participant, by the beginning of their file names.
 
-    Runs count if their series are still in the data set but were not selected. `runs` are runs of
-    one participant that the call processes, and `skipped` names of runs that the call skips, which
-    are named elsewhere. There is one warning per task.
+    `mapped` have maps in the output, which may be maps of all runs; `existing` have a series in
+    the data set.
     """
-    selection = settings.selection
-    selections = {
+
+    mapped: frozenset[str]
+    existing: frozenset[str]
+
+
+def find_earlier_runs(label: str, paths: Paths) -> EarlierRuns:
+    """Find the maps and the series of a participant."""
+    folder = f"sub-{label}"
+    return EarlierRuns(
+        mapped=_list_prefixes(paths.output_dir / folder, "*_statmap.nii.gz"),
+        existing=_list_prefixes(paths.bids_dir / folder, "*_bold.nii*"),
+    )
+
+
+def _list_prefixes(participant_dir: Path, pattern: str) -> frozenset[str]:
+    """Return the part of the names of functional files that identifies their runs, once each."""
+    files = (
+        path for folder in _FUNC_FOLDERS for path in participant_dir.glob(f"{folder}/{pattern}")
+    )
+    return frozenset(run_prefix(path.name) for path in files) - {""}
+
+
+def list_run_options(selection: Selection) -> list[str]:
+    """Return the options in use that select runs of a task."""
+    values = {
         "--session-label": selection.session_label,
         "--run-id": selection.run_id,
         "--bids-filter-file": selection.bids_filter_file,
     }
-    options = [option for option, value in selections.items() if value]
-    if not runs or not options:
-        return
-    folder = f"sub-{runs[0].entities['subject']}"
-    mapped = _list_prefixes(settings.paths.output_dir / folder, "*_statmap.nii.gz")
+    return [option for option, value in values.items() if value]
+
+
+def separate_runs(
+    runs: Sequence[BoldRun], skipped: Iterable[str], earlier: EarlierRuns, options: Sequence[str]
+) -> Iterator[Notice]:
+    """Warn of runs with maps from an earlier call that are not combined with the runs of a call.
+
+    Runs count if their series are still in the data set but were not selected by the `options`.
+    `runs` are runs of one participant that the call processes, and `skipped` names of runs that
+    the call skips, which are named elsewhere. There is one warning per task.
+    """
     names_in_call = [run.bold.name for run in runs] + [f"{name}_" for name in skipped]
-    other_prefixes = mapped - {run_prefix(name) for name in names_in_call}
-    if not other_prefixes:
-        return
-    existing = _list_prefixes(settings.paths.bids_dir / folder, "*_bold.nii*")
-    other_runs = [_parse_prefix(prefix) for prefix in sorted(other_prefixes & existing)]
+    other_prefixes = earlier.mapped - {run_prefix(name) for name in names_in_call}
+    other_runs = [_parse_prefix(prefix) for prefix in sorted(other_prefixes & earlier.existing)]
     # maps of all runs have no series in the data set
-    maps_without_run = [_parse_prefix(prefix) for prefix in sorted(other_prefixes - existing)]
+    all_maps = [_parse_prefix(prefix) for prefix in sorted(other_prefixes - earlier.existing)]
     tasks: dict[EntityKey, list[Mapping[str, str]]] = defaultdict(list)
     for run in runs:
         tasks[without_entities(run.entities, _RUN_ENTITIES)].append(run.entities)
     for key, task_runs in tasks.items():
         others = [run for run in other_runs if without_entities(run, _RUN_ENTITIES) == key]
-        maps = [name for name in maps_without_run if without_entities(name, _RUN_ENTITIES) == key]
+        maps = [name for name in all_maps if without_entities(name, _RUN_ENTITIES) == key]
         if others:
-            yield warning(folder, _describe(task_runs, others, maps, options))
-
-
-def _list_prefixes(participant_dir: Path, pattern: str) -> set[str]:
-    """Return the part of the names of functional files that identifies their runs, once each."""
-    return {
-        run_prefix(path.name)
-        for folder in _FUNC_FOLDERS
-        for path in participant_dir.glob(f"{folder}/{pattern}")
-    } - {""}
+            text = _describe(task_runs, others, maps, options)
+            yield warning(f"sub-{task_runs[0]['subject']}", text)
 
 
 def _parse_prefix(prefix: str) -> dict[str, str]:

@@ -14,8 +14,10 @@ from hypothesis import given, strategies as st
 from bids_sr.io.grids import size_text
 from bids_sr.survey.bids.collect import survey
 from bids_sr.survey.bids.entities import file_stem, parse_entities
+from bids_sr.survey.bids.filter_file import read_filters
 from bids_sr.survey.bids.inheritance import find_inherited
 from bids_sr.survey.bids.inputs import Pair, Survey
+from bids_sr.survey.notices import InputError
 
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
@@ -156,14 +158,27 @@ def test_a_filter_selects_the_pair(maker: BidsMaker) -> None:
     [
         ({"bolt": {}}, ["'bolt'"]),
         ([1], []),
-        ({"bold": {"nonsense": "x"}}, ["nonsense"]),
         ({"bold": {"task": ["tap", "../.."]}}, ["../.."]),
-        ({"bold": {"task": "nope"}}, ["--bids-filter-file"]),
     ],
 )
-def test_invalid_filters_are_refused(maker: BidsMaker, content: object, values: list[str]) -> None:
-    (problem,) = survey_for(maker, *filter_options(maker, content)).problems
-    assert all(value in f"{problem.what} {problem.why} {problem.remedy}" for value in values)
+def test_invalid_filters_are_refused(tmp_path: Path, content: object, values: list[str]) -> None:
+    path = tmp_path / "filter.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError) as refusal:
+        read_filters(path)
+    (problem,) = refusal.value.problems
+    assert problem.what == str(path) or f"--bids-filter-file {path}" in problem.what
+    assert all(value in f"{problem.why} {problem.remedy}" for value in values)
+
+
+@pytest.mark.parametrize(
+    ("query", "value"), [({"task": "nope"}, "--bids-filter-file"), ({"nonsense": "x"}, "nonsense")]
+)
+def test_a_filter_that_matches_nothing_is_refused(
+    maker: BidsMaker, query: dict[str, str], value: str
+) -> None:
+    (problem,) = survey_for(maker, *filter_options(maker, {"bold": query})).problems
+    assert value in f"{problem.what} {problem.why} {problem.remedy}"
 
 
 # ---- inheritance

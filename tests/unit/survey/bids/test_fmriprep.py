@@ -288,27 +288,14 @@ def test_a_run_without_motion_estimates_is_processed_by_bids_sr(
     assert len(about(notices, BOLD, "24.1.1", *values)) == 1
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        HMC,
-        COREG,
-        TABLE,
-        TABLE.replace(".tsv", ".json"),
-        MASK,
-        f"{ANAT}_desc-preproc_T1w.nii.gz",
-        f"{ANAT}_label-GM_probseg.nii.gz",
-        TO_TEMPLATE,
-    ],
-)
-def test_a_required_file_that_was_not_downloaded_is_named(data: BidsMaker, name: str) -> None:
-    path = prep(data) / name
-    break_link(path)
-    problem_of(problems(data), str(path), "datalad get", code="annex")
-    if name == MASK:
-        path.unlink()
-        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
-        problem_of(problems(data), str(path), "git lfs pull -I", code="lfs")
+def test_a_required_file_that_was_not_downloaded_is_named(data: BidsMaker) -> None:
+    break_link(sidecar := (prep(data) / TABLE).with_suffix(".json"))
+    problem_of(problems(data), str(sidecar), "datalad get", code="annex")
+    sidecar.unlink()
+    path = prep(data) / MASK
+    path.unlink()
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    problem_of(problems(data), str(path), "git lfs pull -I", code="lfs")
 
 
 # ---- files that cannot be used

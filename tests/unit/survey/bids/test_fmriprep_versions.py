@@ -4,20 +4,22 @@ import json
 import shutil
 from pathlib import Path
 
-import nibabel as nb
-import numpy as np
 import pytest
-from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for, survey_for
+from data.calls import about, only_run, plan_for, problem_of, settings_for, survey_for
 from data.dataset import BidsMaker
 from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, use
+from data.records import make_settings
 
-from bids_sr.cli.main import main
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.dataset_description import dataset_root, write_dataset, write_series_dataset
-from bids_sr.survey.notices import group_notices
+from bids_sr.io.notices import Notice
+from bids_sr.survey.bids.derivative_folders import open_derivatives
+from bids_sr.survey.bids.inheritance import read_object
+from bids_sr.survey.bids.method_options import judge_options
+from bids_sr.survey.notices import InputError, group_notices
+from bids_sr.survey.preflight.events import read_events_table
 from bids_sr.survey.preflight.plan_text import format_problems
 from bids_sr.survey.preflight.region_spaces import choose_template
-from bids_sr.survey.preflight.voxel_checks import check_data
 
 STEM = "sub-01/func/sub-01_task-tap"
 BOLD = "sub-01_task-tap_bold.nii.gz"
@@ -155,23 +157,21 @@ def test_two_derivatives_directories_are_combined(maker: BidsMaker) -> None:
     assert only_run(result).precomputed.coreg is not None
 
 
-def test_anatomical_derivatives_of_smriprep_are_used(maker: BidsMaker) -> None:
-    root = prepared(maker).root
-    shutil.rmtree(root / "sub-01" / "func")
-    describe(root, "sMRIPrep")
-    result = survey_for(maker, *use(maker))
-    assert result.problems == []
-    assert result.subjects[0].precomputed is not None
-    assert only_run(result).precomputed is None
-    assert len(about(result.notices, BOLD, "sMRIPrep")) == 1
-
-
 def describe(folder: Path, program: str) -> Path:
     """Write the description of a directory with outputs of a program."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"Name": "x", "BIDSVersion": "1.9.0", "GeneratedBy": [{"Name": program}]}
     (folder / "dataset_description.json").write_text(json.dumps(content))
     return folder
+
+
+def refuse(*options: str | Path, bids_dir: Path) -> Notice:
+    """Return the only problem of the directories of ``--derivatives``."""
+    choice = open_derivatives(map(str, options), bids_dir)
+    (problem,) = choice.notices
+    assert choice.value == ()
+    assert problem.remedy
+    return problem
 
 
 @pytest.mark.parametrize(
@@ -186,66 +186,59 @@ def describe(folder: Path, program: str) -> Path:
     ],
 )
 def test_derivatives_of_other_software_are_refused(
-    maker: BidsMaker, content: str | None, values: list[str]
+    tmp_path: Path, content: str | None, values: list[str]
 ) -> None:
-    description = describe(maker.root.parent / "prep", "x") / "dataset_description.json"
+    description = describe(tmp_path / "prep", "x") / "dataset_description.json"
     description.unlink()
-    describe(maker.root.parent / "other_study", "fMRIPrep")
+    describe(tmp_path / "other_study", "fMRIPrep")
     if content is not None:
         description.write_text(content)
-    problem = problem_of(survey_for(maker, *use(maker)).problems, str(description), *values)
+    problem = refuse(tmp_path / "prep", bids_dir=tmp_path / "bids")
+    assert about([problem], str(description), *values)
     assert "other_study" not in problem.remedy
 
 
-@pytest.mark.parametrize("place", ["inner", "dataset", "parent"])
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("outer", "outer/fmriprep"),
+        ("bids", "bids/derivatives/fmriprep"),
+        ("prep/sub-01", "prep"),
+    ],
+)
 def test_the_fmriprep_output_near_a_wrong_directory_is_suggested(
-    maker: BidsMaker, place: str
+    tmp_path: Path, given: str, meant: str
 ) -> None:
-    root = maker.root.parent
-    given, meant = {
-        "inner": (root / "outer", root / "outer" / "fmriprep"),
-        "dataset": (maker.root, maker.root / "derivatives" / "fmriprep"),
-        "parent": (root / "prep" / "sub-01", root / "prep"),
-    }[place]
-    describe(meant, "fMRIPrep")
-    given.mkdir(exist_ok=True)
-    if place == "inner":
-        describe(given / "aroma", "fMRIPost-AROMA")
-    (problem,) = survey_for(maker, "-d", str(given)).problems
-    assert str(given) in problem.what
-    assert f" {meant}." in problem.remedy
+    describe(tmp_path / meant, "fMRIPrep")
+    describe(tmp_path / "outer" / "aroma", "fMRIPost-AROMA")
+    (tmp_path / given).mkdir(exist_ok=True)
+    problem = refuse(tmp_path / given, bids_dir=tmp_path / "bids")
+    assert str(tmp_path / given) in problem.what
+    assert f" {tmp_path / meant}." in problem.remedy
 
 
-def write_own_output(maker: BidsMaker, **links: str) -> list[Path]:
-    """Write descriptions as bids-sr does: for all results, and for the exported series."""
-    out = maker.root.parent / "results" / "out"
-    write_dataset(out, bids_dir=maker.root, version="1")
-    write_series_dataset(out, "sbl", bids_dir=maker.root, version="1")
-    roots = [out, dataset_root(out, "sbl")]
-    for root in roots:
-        description = json.loads((root / "dataset_description.json").read_text())
-        description["DatasetLinks"] |= links
-        (root / "dataset_description.json").write_text(json.dumps(description))
-    return roots
+def test_output_of_bids_sr_and_the_data_set_are_refused_as_derivatives(tmp_path: Path) -> None:
+    bids_dir, out = tmp_path / "bids", tmp_path / "out"
+    write_dataset(out, bids_dir=bids_dir, version="1")
+    write_series_dataset(out, "sbl", bids_dir=bids_dir, version="1")
+    for root in (out, dataset_root(out, "sbl")):
+        assert about([refuse(root, bids_dir=bids_dir)], str(root), "bids-sr", "--derivatives")
+    describe(bids_dir, "x")
+    assert refuse(bids_dir, bids_dir=bids_dir).what == str(bids_dir / "dataset_description.json")
 
 
-def test_output_of_bids_sr_is_refused_as_derivatives(maker: BidsMaker) -> None:
-    for root in write_own_output(maker):
-        options = ["-d", f"fmriprep={root}"]
-        problem_of(survey_for(maker, *options).problems, str(root), "bids-sr", "--derivatives")
-    assert main(arguments(maker, *options)) == 2
-    assert not (maker.root.parent / "out").exists()
+def test_directories_of_derivatives_need_different_names(tmp_path: Path) -> None:
+    first = describe(tmp_path / "one", "fMRIPrep")
+    second = describe(tmp_path / "two", "sMRIPrep")
+    names = [folder.name for folder in open_derivatives([str(first), str(second)], tmp_path).value]
+    assert names == ["fmriprep", "smriprep"]
+    problem = refuse(f"a={first}", f"a={second}", bids_dir=tmp_path)
+    assert (problem.what, problem.code) == (f"--derivatives a={second}", "option")
 
 
-def test_directories_that_cannot_be_derivatives_are_refused(maker: BidsMaker) -> None:
-    root = maker.root.parent
-    first, second = (describe(root / name, "fMRIPrep") for name in ("one", "two"))
-    problems = survey_for(maker, "-d", str(maker.root)).problems
-    problem_of(problems, str(maker.root / "dataset_description.json"))
-    problems = survey_for(maker, "-d", f"a={first}", f"a={second}").problems
-    assert about(problems, f"--derivatives a={second}")[0].code == "option"
-    problems = plan_for(maker, "-d", str(first), "--retrospective").problems
-    assert about(problems, "--derivatives", "--retrospective")
+def test_derivatives_of_runs_to_be_downsampled_are_refused(tmp_path: Path) -> None:
+    faults = judge_options(make_settings("-d", str(tmp_path), "--retrospective"))
+    assert about(faults, "--derivatives", "--retrospective")
 
 
 # ---- files that were not downloaded
@@ -264,66 +257,13 @@ def test_all_files_not_downloaded_are_listed_in_one_problem(maker: BidsMaker) ->
     assert f"cd {root / 'sub-01'} && datalad get {' '.join(names)}" in text
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "bids/dataset_description.json",
-        "bids/sub-01/func/sub-01_task-tap_bold.json",
-        "bids/sub-01/func/sub-01_task-tap_events.tsv",
-        "prep/dataset_description.json",
-    ],
-)
-def test_descriptions_and_sidecars_must_be_downloaded(maker: BidsMaker, name: str) -> None:
-    describe(maker.root.parent / "prep", "fMRIPrep")
-    path = maker.root.parent / name
-    break_link(path)
-    options = use(maker) if "prep" in name else []
-    problem_of(plan_for(maker, *options).problems, str(path), "datalad get", code="annex")
-    path.unlink()
-    path.write_text("/annex/objects/MD5E-s693--78ca.json\n")
-    problem_of(plan_for(maker, *options).problems, str(path), "datalad get", code="annex")
-
-
-# ---- voxels of brain masks
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "value"),
-    [
-        ("anat/sub-01_desc-brain_mask", "empty", "0"),
-        ("func/sub-01_task-tap_desc-brain_mask", "empty", "0"),
-        ("func/sub-01_task-tap_desc-brain_mask", "one", "1"),
-        ("func/sub-01_task-tap_desc-brain_mask", "all", None),
-        ("anat/sub-01_desc-brain_mask", "cut", None),
-    ],
-)
-def test_an_implausible_brain_mask_is_refused(
-    maker: BidsMaker, name: str, kind: str, value: str | None
-) -> None:
-    inside = np.zeros((8, 8, 6), bool)
-    inside[1:-1, 1:-1, 1:-1] = True
-    path = prepared(maker, mask=inside).root / f"sub-01/{name}.nii.gz"
-    image = nb.load(path)
-    if kind == "cut":
-        path.write_bytes(path.read_bytes()[:-9])
-    else:
-        values = np.full(image.shape, kind == "all", np.uint8)
-        values[2, 2, 2] = kind != "empty"
-        nb.Nifti1Image(values, image.affine).to_filename(path)
-    plan = plan_for(maker, *use(maker))
-    assert plan.problems == ()
-    problem_of(check_data(plan), str(path), *([value] if value else []))
-
-
-@pytest.mark.parametrize(("zoom", "is_refused"), [(3.6, True), (3.0, False)])
-def test_a_mask_larger_than_a_human_brain_is_refused(
-    maker: BidsMaker, zoom: float, *, is_refused: bool
-) -> None:
-    """Two thirds of 60 voxels per axis are 2.9 and 1.7 liters."""
-    data = np.random.default_rng(0).integers(50, 1000, (60, 60, 60)).astype("int16")
-    path = maker.t1w(data=data)
-    nb.Nifti1Image(data, np.diag([zoom, zoom, zoom, 1.0])).to_filename(path)
-    inside = np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0
-    mask = prepared(maker, mask=inside).root / "sub-01/anat/sub-01_desc-brain_mask.nii.gz"
-    problems = check_data(plan_for(maker, *use(maker)))
-    assert [problem.what for problem in problems] == [str(mask)] * is_refused
+def test_descriptions_sidecars_and_tables_must_be_downloaded(tmp_path: Path) -> None:
+    for reader, name in ((read_object, "x.json"), (read_events_table, "x_events.tsv")):
+        path = tmp_path / name
+        path.symlink_to(".git/annex/objects/nowhere")
+        for _ in ("broken link", "pointer"):
+            with pytest.raises(InputError) as refusal:
+                reader(path)
+            problem_of(refusal.value.problems, str(path), "datalad get", code="annex")
+            path.unlink(missing_ok=True)
+            path.write_text("/annex/objects/MD5E-s693--78ca.json\n")

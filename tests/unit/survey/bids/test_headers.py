@@ -79,6 +79,26 @@ def test_the_distance_of_qform_and_sform_is_noted(tmp_path: Path) -> None:
     assert len(about(note_header(header), str(path), f"{distance:.3g}")) == 1
 
 
+@pytest.mark.parametrize(
+    ("unit", "size", "is_used"),
+    [("meter", 3.0, True), ("micron", 3.0, True), ("meter", 3e-3, False), ("micron", 3e3, False)],
+)
+def test_another_unit_of_lengths_is_noted_or_refused(
+    tmp_path: Path, unit: str, size: float, *, is_used: bool
+) -> None:
+    """Voxel sizes that are plausible in mm are used; others would need a conversion."""
+    image = nib.Nifti1Image(np.zeros((5, 6, 7), np.int16), np.diag([size] * 3 + [1.0]))
+    image.header.set_xyzt_units(unit, "sec")
+    path = tmp_path / "a_bold.nii"
+    image.to_filename(path)
+    if is_used:
+        assert about(note_header(read_header(path)), str(path), unit)
+        return
+    with pytest.raises(InputError) as refusal:
+        read_header(path)
+    problem_of(refusal.value.problems, str(path), unit)
+
+
 # start of the damage, and what replaces the bytes there; None: the file ends
 DAMAGE: dict[str, tuple[int, bytes | None]] = {
     "cut header": (200, None),

@@ -10,9 +10,8 @@ from data.dataset import BidsMaker
 from bids_sr.survey.bids.layout import Index, open_index
 from bids_sr.survey.bids.type_levels import (
     read_type_order,
-    read_unshared_levels,
     refuse_unreadable_sidecars,
-    warn_of_unreadable_levels,
+    warn_of_unreadable_sidecars,
 )
 
 
@@ -60,30 +59,15 @@ def test_levels_at_the_root_give_the_order_of_a_task(
     assert read_type_order(index_of(events), "tap") == expected
 
 
-def test_the_nearest_levels_of_a_participant_are_kept_for_a_note(events: BidsMaker) -> None:
-    table = events.path("sub-01_task-tap_events.tsv", "func")
-    write_levels(events, "task-tap_events.json", "ab")
-    assert read_unshared_levels(index_of(events), table) is None
-    for name, types in (("sub-01_events.json", "ba"), ("func/sub-01_task-tap_events.json", "bca")):
-        sidecar = write_levels(events, f"sub-01/{name}", types)
-        levels = read_unshared_levels(index_of(events), table)
-        assert levels is not None
-        assert (levels.sidecar, levels.types) == (sidecar, tuple(types))
-
-
 @pytest.mark.parametrize("content", ['{"trial_type"', "[]", "\xff"])
 def test_a_sidecar_of_a_participant_that_cannot_be_read_is_not_required(
     content: str, events: BidsMaker
 ) -> None:
-    far = write_levels(events, "sub-01/sub-01_events.json", "ba")
+    write_levels(events, "sub-01/sub-01_events.json", "ba")
     path = events.path("sub-01_task-tap_events.json", "func")
     path.write_text(content, encoding="latin-1")
-    index, table = index_of(events), path.with_suffix(".tsv")
-    (warning,) = warn_of_unreadable_levels(index, table)
+    (warning,) = warn_of_unreadable_sidecars(index_of(events), path.with_suffix(".tsv"))
     assert (warning.level, warning.what) == ("warning", str(path))
-    levels = read_unshared_levels(index, table)
-    assert levels is not None
-    assert levels.sidecar == far
 
 
 def test_a_sidecar_of_all_participants_that_cannot_be_read_stops_the_call(

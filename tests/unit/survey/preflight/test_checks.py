@@ -1,41 +1,34 @@
-"""Preflight checks: plan, contrasts of runs, estimates, validator report and voxel values."""
+"""Events, stored series and estimates of a call, and the text of its plan."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import re
-import sys
-import tracemalloc
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import nibabel as nb
-import numpy as np
 import pytest
-from data.calls import about, only_run, plan_for, plan_with_validator, problem_of, settings_for
+from data.calls import about, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker
+from data.records import make_run, make_settings
 from graphmaker import finish_trainings, stage_minutes
 
 from bids_sr.cli import stages
 from bids_sr.cli.console import make_start_lines
 from bids_sr.cli.stages import estimate_with_time
-from bids_sr.config import Settings, SuperRes, machine
+from bids_sr.config import Settings, machine
 from bids_sr.engine.step import Stage
 from bids_sr.io.notices import Notice
-from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
-from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.steps.model_times import compute_time_share
-from bids_sr.survey.bids.inputs import BoldRun, HighresReference
-from bids_sr.survey.bids.method_options import series_of_run
-from bids_sr.survey.notices import is_problem
-from bids_sr.survey.preflight import directories, validator
+from bids_sr.survey.bids.inputs import Subject, Survey
+from bids_sr.survey.preflight import directories
+from bids_sr.survey.preflight.checks import judge_resources, missing_events, unstored_series
+from bids_sr.survey.preflight.estimates import estimate
+from bids_sr.survey.preflight.linear_models import LinearModels, judge_model
+from bids_sr.survey.preflight.plan import Estimate, Plan
 from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, notes
-from bids_sr.survey.preflight.voxel_checks import check_data
 from bids_sr.version import __version__
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph
@@ -43,29 +36,6 @@ from bids_sr.workflows.participant import make_graph
 STEM = "sub-01_task-tap"
 BOLD = f"{STEM}_bold.nii.gz"
 TABLE = f"{STEM}_events.tsv"
-
-
-# ---- series
-
-
-def test_series_of_a_run_depend_on_pair_reference_and_request(maker: BidsMaker) -> None:
-    run = only_run(plan_for(maker))
-    without_pair = dataclasses.replace(run, pair=None)
-    with_reference = dataclasses.replace(run, truth=HighresReference())
-    base = ("acquired", "bspline", "zerofill")
-    assert series_of_run(without_pair, SuperRes()) == (*base, "sbl")
-    requested = SuperRes(method=("srgan", "sbl"))
-    assert series_of_run(without_pair, requested) == (*base, "srgan", "sbl")
-
-    def pair_baselines(candidate: BoldRun, *methods: str) -> set[str]:
-        superres = SuperRes(method=methods or ("auto",))
-        return {"inject", "ratio"} & set(series_of_run(candidate, superres))
-
-    assert pair_baselines(run) == set()
-    assert pair_baselines(with_reference) == {"inject", "ratio"}
-    assert pair_baselines(run, "auto", "inject") == {"inject"}
-    assert pair_baselines(run, "auto", "all") == {"inject", "ratio"}
-    assert pair_baselines(dataclasses.replace(with_reference, pair=None)) == set()
 
 
 # ---- events
@@ -76,15 +46,17 @@ def test_series_of_a_run_depend_on_pair_reference_and_request(maker: BidsMaker) 
     [(16, 1.0, ["17", "16"]), (17, 1.0, None), (20, 0.4, ["10"]), (26, 0.4, None)],
 )
 def test_a_run_without_events_needs_enough_volumes_for_its_seeds(
-    maker: BidsMaker, n_volumes: int, tr: float, values: list[str] | None
+    n_volumes: int, tr: float, values: list[str] | None
 ) -> None:
     """Even correlations require three seeds, twelve motion regressors and the mean."""
-    maker.bold("sub-01_task-rest", n_volumes=n_volumes, tr=tr)
-    plan = plan_for(maker, "--set", "activation.kinds=cc")
-    assert plan.problems == ()
-    problems = plan.skipped.get("sub-01_task-rest", ())
-    assert len(about(problems, "task-rest", *(values or ()))) == len(problems)
-    assert bool(problems) is (values is not None), problems
+    run = make_run("sub-01_task-rest", n_volumes=n_volumes, tr=tr, has_events=False)
+    seeds = {run.bold: {name: {name: 1.0} for name in ("left", "right", "middle")}}
+    models = LinearModels(types={}, contrasts=seeds, over_runs={}, nuisance=None)
+    settings = make_settings("--set", "activation.kinds=cc")
+    problems = [*judge_model(run, models, (), settings, with_anat=True)]
+    assert len(problems) == (values is not None)
+    if values:
+        problem_of(problems, "task-rest", *values)
 
 
 def test_a_task_without_events_table_is_the_first_warning(maker: BidsMaker) -> None:
@@ -102,122 +74,70 @@ def test_a_task_without_events_table_is_the_first_warning(maker: BidsMaker) -> N
     assert second_line.split()[0] == "dataset"
 
 
-def test_series_of_runs_at_rest_must_be_stored(maker: BidsMaker) -> None:
-    options = ("--set", "run.store_series=false")
-    plan = plan_for(maker, *options)
-    assert plan.problems == ()
-    assert any("XCP-D" in notice.why for notice in plan.warnings)
-    resting = plan_for(maker, *options, "--ignore", "events")
-    assert [problem.what for problem in resting.problems] == [" ".join(options)]
-
-
 @pytest.mark.parametrize(
-    ("options", "widths"),
-    [
-        ([], ["0 mm and 5 mm"]),
-        (["--set", "preprocessing.input_smoothing=13.2", "activation.smoothing=0"], ["13.2", "0"]),
-    ],
+    ("task", "options", "n_warnings"),
+    [("tap", (), 1), ("RestEyes", (), 0), ("tap", ("--ignore", "events"), 0)],
 )
-def test_the_plan_names_every_smoothing(
-    options: list[str], widths: list[str], maker: BidsMaker
+def test_rest_and_ignored_events_cause_no_warning(
+    tmp_path: Path, task: str, options: tuple[str, ...], n_warnings: int
 ) -> None:
-    settings = settings_for(maker, *options)
-    (line,) = (
-        line
-        for line in dry_run_text(check(settings), settings).splitlines()
-        if line.startswith("smoothing")
-    )
-    places = [line.index(f" {width}") for width in widths]
-    assert places == sorted(places)
-    assert line.count("before") == len(widths)
+    name = f"sub-01_task-{task}"
+    data_set = Survey(files_by_run={name: (tmp_path / f"{name}_bold.nii", None)})
+    warnings = [*missing_events(data_set, make_settings(*options))]
+    assert [notice.code for notice in warnings] == ["events"] * n_warnings
 
 
-@pytest.mark.parametrize("kind", ["rest", "ignored"])
-def test_rest_and_ignored_events_cause_no_warning(maker: BidsMaker, kind: str) -> None:
-    folder = maker.path(TABLE, "func").parent
-    if kind == "rest":
-        (folder / TABLE).unlink()
-        for path in folder.glob("*task-tap*"):
-            path.rename(path.with_name(path.name.replace("task-tap", "task-RestEyes")))
-    plan = plan_for(maker, *(["--ignore", "events"] if kind == "ignored" else []))
-    assert plan.problems == ()
-    assert not [notice for notice in plan.warnings if notice.level == "warning"]
-
-
-# ---- directories
-
-
-def test_output_may_exist_or_be_below_the_derivatives(maker: BidsMaker) -> None:
-    for out in ("out", "bids/derivatives/bids-sr", "bids/derivatives/a/b"):
-        path = maker.root.parent / out
-        assert plan_for(maker, out=path).problems == ()
-        path.mkdir(parents=True)
-        assert plan_for(maker, out=path).problems == ()
-    link = maker.root.parent / "link"
-    link.symlink_to(maker.root / "sub-01")
-    assert [problem.what for problem in plan_for(maker, out=link).problems] == [str(link)]
-
-
-@pytest.mark.parametrize("name", ["logs", "sub-01"])
-def test_folders_of_another_user_in_the_output_are_refused(
-    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    out = maker.root.parent / "out"
-    for folder in (out / "logs" / "earlier", out / "sub-01"):
-        folder.mkdir(parents=True)
-    (out / "logs" / "earlier" / "settings.toml").touch()
-    settings = settings_for(maker)
-    assert not any(map(is_problem, directories.judge_directories(settings)))
-    monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
-    problem_of(list(directories.judge_directories(settings)), str(out / name))
-
-
-def test_existing_files_reduce_the_required_disk_space(
-    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Finished runs can be repeated on a disk that they filled; 0.2 GB are for logs."""
-    settings = settings_for(maker)
-    cost = dataclasses.replace(check(settings).estimate, output_gb=0.0, work_gb=0.1)
-
-    def problems(free_gb: float) -> list[Notice]:
-        disk = type("Disk", (), {"free": free_gb * 1e9})
-        monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: disk)
-        return list(directories.judge_disk_space(settings, cost))
-
-    assert problems(0.31) == []
-    (problem,) = problems(0.29)
-    assert about([problem], str(settings.paths.work_dir), "0.29", "0.30", "0.20")
-    work = maker.root.parent / "work"
-    work.mkdir()
-    (work / "image.nii").write_bytes(b"0" * 20_000_000)
-    assert problems(0.29) == []
-
-
-def test_a_missing_model_file_is_refused(maker: BidsMaker) -> None:
-    problems = plan_for(maker, "--pretrained", "/nowhere/model.safetensors").problems
-    assert "/nowhere/model.safetensors" in [problem.what for problem in problems]
+def test_series_of_runs_at_rest_must_be_stored() -> None:
+    settings = make_settings("--set", "run.store_series=false")
+    assert [*unstored_series([make_run()], settings)] == []
+    resting = [*unstored_series([make_run(has_events=False)], settings)]
+    problem_of(resting, "--set run.store_series=false", code="option")
 
 
 # ---- estimates
 
 
+def test_existing_files_reduce_the_required_disk_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished runs can be repeated on a disk that they filled; 0.2 GB are for logs."""
+    work = tmp_path / "work"
+    settings = make_settings("-w", str(work))
+    paths = dataclasses.replace(settings.paths, output_dir=tmp_path / "out")
+    settings = dataclasses.replace(settings, paths=paths)
+
+    def problems(free_gb: float) -> list[Notice]:
+        disk = type("Disk", (), {"free": free_gb * 1e9})
+        monkeypatch.setattr(directories.shutil, "disk_usage", lambda path: disk)
+        return list(judge_resources(Estimate(work_gb=0.1), settings))
+
+    assert problems(0.31) == []
+    problem_of(problems(0.29), str(work), "0.29", "0.30", "0.20", code="room")
+    work.mkdir()
+    (work / "image.nii").write_bytes(b"0" * 20_000_000)
+    assert problems(0.29) == []
+
+
 def test_disk_space_depends_on_the_level_and_grows_by_each_series(maker: BidsMaker) -> None:
-    levels = ("minimal", "standard", "full")
-    estimates = [plan_for(maker, "--level", level).estimate for level in levels]
-    minimal, standard, full = (estimate.output_gb for estimate in estimates)
+    plan = plan_for(maker)
+
+    def estimates(*options: str) -> list[Estimate]:
+        levels = ("minimal", "standard", "full")
+        return [
+            estimate(plan, settings_for(maker, "--level", level, *options)) for level in levels
+        ]
+
+    minimal, standard, full = (cost.output_gb for cost in estimates())
     assert minimal < standard < full
     assert full - standard > standard - minimal, "series of all baselines, and their maps"
-    assert len({(estimate.work_gb, estimate.memory_gb) for estimate in estimates}) == 1
-    without_series = ("--set", "run.store_series=false")
-    maps_gb = [
-        plan_for(maker, "--level", level, *without_series).estimate.output_gb for level in levels
-    ]
+    assert len({(cost.work_gb, cost.memory_gb) for cost in estimates()}) == 1
+    maps_gb = [cost.output_gb for cost in estimates("--set", "run.store_series=false")]
     assert 0 < minimal - maps_gb[0] == pytest.approx(standard - maps_gb[1])
     assert full - maps_gb[2] > standard - maps_gb[1], "series of all baselines"
     all_series = plan_for(maker, "--sr-method", "auto", "all")
-    more = len(all_series.series) - len(plan_for(maker).series)
+    more = len(all_series.series) - len(plan.series)
     series_gb, effects, maps = 16 * 16 * 6 * 30 * 4 / 1e9, 0.06, 5.5 * 2 * 4 / 30
-    assert all_series.estimate.work_gb - estimates[0].work_gb == pytest.approx(
+    assert all_series.estimate.work_gb - plan.estimate.work_gb == pytest.approx(
         more * series_gb * (1 + effects + maps)
     )
 
@@ -225,25 +145,26 @@ def test_disk_space_depends_on_the_level_and_grows_by_each_series(maker: BidsMak
 def test_estimates_grow_linearly_with_the_number_of_volumes(maker: BidsMaker) -> None:
     """Stages that depend on the data grow in proportion; memory does not grow."""
     settings = settings_for(maker)
-    plans = []
+    plan = check(settings)
+    (subject,) = plan.subjects
+    (run,) = subject.runs
+    costs = []
     for n_volumes in (30, 60, 90):
-        maker.bold(n_volumes=n_volumes)
-        plans.append(check(settings))
-    costs = [
-        {row.stage: row.minutes for row in estimate_with_time(plan, settings).rows}
-        for plan in plans
-    ]
+        header = dataclasses.replace(run.header, shape=(*run.shape, n_volumes))
+        longer = dataclasses.replace(subject, runs=(dataclasses.replace(run, header=header),))
+        costs.append(estimate_with_time(dataclasses.replace(plan, subjects=(longer,)), settings))
+    minutes = [{row.stage: row.minutes for row in cost.rows} for cost in costs]
     first, second = (
         {stage: later[stage] - before[stage] for stage in before}
-        for before, later in pairwise(costs)
+        for before, later in pairwise(minutes)
     )
     assert second == pytest.approx(first)
     growing = {stage for stage, minutes in first.items() if minutes > 0}
     assert growing.isdisjoint({"training", "registration"})
     assert growing >= {"super-resolution and baseline methods", "activation maps"}
-    disk = [plan.estimate.work_gb for plan in plans]
+    disk = [cost.work_gb for cost in costs]
     assert disk[2] - disk[1] == pytest.approx(disk[1] - disk[0])
-    assert plans[1].estimate.memory_gb == pytest.approx(plans[0].estimate.memory_gb)
+    assert costs[1].memory_gb == pytest.approx(costs[0].memory_gb)
 
 
 def test_a_finished_training_takes_no_time(maker: BidsMaker, tmp_path: Path) -> None:
@@ -368,14 +289,28 @@ def test_training_time_of_2d_methods_does_not_depend_on_large_volumes() -> None:
 # ---- text of the plan
 
 
+@pytest.mark.parametrize(
+    ("options", "widths"),
+    [
+        ([], ["0 mm and 5 mm"]),
+        (["--set", "preprocessing.input_smoothing=13.2", "activation.smoothing=0"], ["13.2", "0"]),
+    ],
+)
+def test_the_plan_names_every_smoothing(options: list[str], widths: list[str]) -> None:
+    plan = Plan(subjects=(Subject(label="01", t1w=(), runs=(make_run(),)),))
+    text = dry_run_text(plan, make_settings(*options))
+    (line,) = (line for line in text.splitlines() if line.startswith("smoothing"))
+    places = [line.index(f" {width}") for width in widths]
+    assert places == sorted(places)
+    assert line.count("before") == len(widths)
+
+
 @pytest.mark.parametrize("factor", [2, 3])
-def test_a_factor_without_measured_accuracy_is_noted(maker: BidsMaker, factor: int) -> None:
-    for path in maker.root.rglob("*T2starw*"):
-        path.unlink()
-    settings = settings_for(maker, "--sr-factor", str(factor))
-    assert ("Compare with --sr-factor 2" in dry_run_text(check(settings), settings)) == (
-        factor > 2
-    )
+def test_a_factor_without_measured_accuracy_is_noted(factor: int) -> None:
+    runs = (make_run(factor=(factor, factor, 1)),)
+    plan = Plan(subjects=(Subject(label="01", t1w=(), runs=runs),))
+    advice = [notice.why for notice in notes(plan, make_settings())]
+    assert any("Compare with --sr-factor 2" in text for text in advice) == (factor > 2)
 
 
 def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
@@ -421,246 +356,3 @@ def test_the_dry_run_prints_inputs_methods_and_rows_that_sum_to_the_total(
         assert part in text, part
     assert "--retrospective" not in text, "there is a reference"
     assert "--retrospective" in dry_run_text(check(settings_for(maker)), settings_for(maker))
-
-
-# ---- regions
-
-
-@pytest.mark.parametrize(
-    ("name", "with_t1w", "values"),
-    [
-        ("v1.nii.gz", True, ["boldref", "27"]),
-        ("v1.nii.gz", False, ["boldref", "27"]),
-        ("space-T1w_mask.nii.gz", True, ["T1w", "27"]),
-        (f"space-{DEFAULT_SPACE}_mask.nii.gz", True, ["template", "27"]),
-        (f"tpl-{DEFAULT_SPACE}_mask.nii.gz", True, ["template", "27"]),
-        ("space-T1w_mask.nii.gz", False, ["whole", "brain"]),
-    ],
-)
-def test_the_dry_run_names_the_space_and_the_voxels_of_a_mask(
-    maker: BidsMaker, name: str, with_t1w: bool, values: list[str]
-) -> None:
-    if not with_t1w:
-        maker.path("sub-01_T1w.nii.gz", "anat").unlink()
-    run = nb.load(maker.path(BOLD, "func"))
-    data = np.zeros(run.shape[:3], np.uint8)
-    data[2:5, 3:6, 1:4] = 1
-    nb.save(nb.Nifti1Image(data, run.affine), maker.root.parent / name)
-    settings = settings_for(maker, "--roi", str(maker.root.parent / name))
-    plan = check(settings)
-    assert not plan.problems
-    (line,) = [
-        line for line in dry_run_text(plan, settings).splitlines() if "region of interest:" in line
-    ]
-    assert set(values) <= set(line.replace(",", "").split())
-
-
-def test_each_region_has_its_own_space_and_its_own_problem(maker: BidsMaker) -> None:
-    run = nb.load(maker.path(BOLD, "func"))
-    data = np.zeros(run.shape[:3], np.uint8)
-    data[2:5, 3:6, 1:4] = 1
-    paths = [maker.root.parent / f"space-{space}_mask.nii.gz" for space in ("T1w", "boldref")]
-    for path in paths:
-        nb.save(nb.Nifti1Image(data, run.affine), path)
-    settings = settings_for(maker, "--roi", "motor", *map(str, paths))
-    plan = check(settings)
-    assert not plan.problems
-    spaces = [plan.find_region_space(roi, "01") for roi in settings.activation.roi]
-    assert spaces == ["T1w", "T1w", "boldref"]
-    lines = [
-        line for line in dry_run_text(plan, settings).splitlines() if "region of interest:" in line
-    ]
-    for line, words in zip(lines, ("AAL2", "T1w space, 27", "boldref space, 27"), strict=True):
-        assert words in line
-    nb.save(nb.Nifti1Image(0 * data, run.affine), paths[1])
-    problems = plan_for(maker, "--roi", "motor", *map(str, paths)).problems
-    problem_of(problems, f"--roi {paths[1]}", code="option")
-    assert not about(problems, f"--roi {paths[0]}")
-
-
-@pytest.mark.parametrize("space", ["T1w", "boldref", "boldref at high resolution", "template"])
-def test_a_mask_without_a_space_in_its_name_has_the_space_of_an_equal_grid(
-    maker: BidsMaker, space: str
-) -> None:
-    t1w = nb.load(maker.path("sub-01_T1w.nii.gz", "anat"))
-    run = nb.load(maker.path(BOLD, "func"))
-    shape, affine = {
-        "T1w": (t1w.shape, t1w.affine),
-        "boldref": (run.shape[:3], run.affine),
-        "boldref at high resolution": hr_grid(run.shape, run.affine, (2, 2, 1)),
-        "template": load_grid(DEFAULT_SPACE, "2") or load_grid(DEFAULT_SPACE, "1"),
-    }[space]
-    data = np.zeros(shape, np.uint8)
-    data[2:5, 2:5, 1:4] = 1
-    path = maker.root.parent / "mask.nii.gz"
-    nb.save(nb.Nifti1Image(data, affine), path)
-    plan = plan_for(maker, "--roi", str(path))
-    assert not plan.problems
-    assert plan.find_region_space(str(path), "01") == space.partition(" ")[0]
-    nb.save(nb.Nifti1Image(data, affine + np.diag([0, 0, 0.5, 0])), path)
-    problem_of(plan_for(maker, "--roi", str(path)).problems, f"--roi {path}", code="option")
-
-
-@pytest.mark.parametrize(
-    ("name", "n_problems"),
-    [
-        ("sub-01_space-T1w_mask.nii.gz", 0),
-        ("sub-02_space-T1w_mask.nii.gz", 1),
-        (f"sub-02_space-{DEFAULT_SPACE}_mask.nii.gz", 0),
-    ],
-)
-def test_a_mask_of_another_participant_is_refused_except_in_the_space_of_the_template(
-    maker: BidsMaker, name: str, n_problems: int
-) -> None:
-    path = maker.root.parent / name
-    data = np.zeros((8, 8, 6), np.uint8)
-    data[2:5, 3:6, 1:4] = 1
-    nb.save(nb.Nifti1Image(data, nb.load(maker.path(BOLD, "func")).affine), path)
-    problems = plan_for(maker, "--roi", str(path)).problems
-    assert len(about(problems, f"--roi {path}", "sub-01", "sub-02")) == n_problems
-
-
-# ---- voxels
-
-
-def test_memory_of_reading_voxels_does_not_grow_with_volumes(maker: BidsMaker) -> None:
-    peaks = []
-    for n_volumes in (50, 400):
-        rng = np.random.default_rng(0)
-        data = rng.integers(0, 900, (16, 16, 16, n_volumes), dtype="int16")
-        maker.bold(data=data, n_volumes=n_volumes)
-        plan = plan_for(maker, "--sr-method", "bspline", "--sr-factor", "2")
-        tracemalloc.start()
-        check_data(plan)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0] + 50_000
-
-
-@pytest.mark.parametrize("dtype", ["uint8", ">i2", ">f4", "float64"])
-def test_all_data_types_are_read(maker: BidsMaker, dtype: str) -> None:
-    path = maker.path(BOLD, "func")
-    affine = nb.load(path).affine
-    data = np.random.default_rng(1).integers(50, 200, (8, 8, 6, 30)).astype(dtype)
-
-    def save(values: np.ndarray) -> None:
-        header = nb.Nifti1Header(endianness=">" if dtype.startswith(">") else "<")
-        header.set_data_dtype(dtype)
-        image = nb.Nifti1Image(values, affine, header)
-        image.header.set_xyzt_units("mm", "sec")
-        image.header["pixdim"][4] = 1
-        nb.save(image, path)
-
-    save(data)
-    plan = plan_for(maker)
-    assert check_data(plan) == ()
-    data[..., 15:] = 3
-    save(data)
-    problem_of(check_data(plan), BOLD, "15", "30")
-
-
-def test_few_constant_volumes_are_excluded_with_a_warning(maker: BidsMaker) -> None:
-    data = np.random.default_rng(1).integers(50, 200, (8, 8, 6, 30)).astype("i2")
-    data[..., -2:] = 0
-    maker.bold(data=data)
-    (warning,) = check_data(plan_for(maker))
-    assert about([warning], BOLD, "2", "30", "28")
-    assert warning.level == "warning"
-
-
-# ---- the BIDS validator
-
-RUNS = {f"{STEM}_run-1": (Path(f"/d/sub-01/func/{STEM}_run-1_bold.nii"), None)}
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that installs a shell script as the validator."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setattr(sys, "executable", str(folder / "python"))
-
-    def write(script: str) -> None:
-        program = folder / "bids-validator-deno"
-        program.write_text(f"#!/bin/sh\n{script}\n")
-        program.chmod(0o755)
-
-    return write
-
-
-@pytest.fixture
-def problems(tmp_path: Path, install: Callable[[str], None]) -> Callable[..., list[Notice]]:
-    """Return a function that lists the problems for issues of the validator.
-
-    All files with issues are read by the call.
-    """
-    report = tmp_path / "report.json"
-    install(f"cat {report}")
-
-    def validate(*issues: dict[str, str], reported_paths: tuple[Path, ...] = ()) -> list[Notice]:
-        errors = [{"severity": "error", **issue} for issue in issues]
-        messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
-        report.write_text(json.dumps({"issues": {"issues": errors, "codeMessages": messages}}))
-        known = [Notice(what=str(path)) for path in reported_paths]
-        files = {Path("/d" + issue["location"]) for issue in issues}
-        return list(validator.validate(Path("/d"), ["01"], RUNS, files, known))
-
-    return validate
-
-
-def test_issues_of_the_same_code_are_one_problem(problems: Callable[..., list[Notice]]) -> None:
-    issues = [{"code": "NOT_INCLUDED", "location": f"/sub-01/x{i}.nii"} for i in range(5)]
-    (problem,) = problems(*issues)
-    assert problem.what == "/d/sub-01/x0.nii, /d/sub-01/x1.nii, /d/sub-01/x2.nii and 2 more"
-    assert about([problem], "", "Not part of BIDS. Rename it.", "--skip-bids-validation")
-
-
-@pytest.mark.parametrize(
-    ("location", "owner"),
-    [
-        ("/task-tap_bold.json", ("01", f"{STEM}_run-1")),
-        (f"/sub-01/func/{STEM}_run-01_recording-x_physio.tsv.gz", ("01", f"{STEM}_run-1")),
-        ("/sub-01/sub-01_scans.tsv", ("01", "")),
-        (f"/sub-01/func/{STEM}_acq-mb_run-1_bold.nii", None),  # another run
-        ("/sub-02/func/a.nii", None),
-        ("/task-rest_bold.json", None),
-        ("/dataset_description.json", ("", "")),
-        ("/participants.tsv", ("", "")),  # unknown participant: the table does not exist
-    ],
-)
-def test_an_error_is_assigned_to_participant_and_run(
-    problems: Callable[..., list[Notice]], location: str, owner: tuple[str, str] | None
-) -> None:
-    issue = {"code": "X", "location": location}
-    found = [(problem.subject, problem.run) for problem in problems(issue)]
-    assert found == ([] if owner is None else [owner])
-    assert problems({**issue, "severity": "warning"}) == []
-    assert problems(issue, reported_paths=(Path(f"/d{location}"),)) == []
-
-
-@pytest.mark.parametrize(
-    ("script", "value"), [("sleep 20", "1"), ("echo oops >&2; exit 1", "oops"), ("echo '{}'", "")]
-)
-def test_a_failing_or_missing_validator_is_a_notice(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    install: Callable[[str], None],
-    script: str,
-    value: str,
-) -> None:
-    arguments: tuple[Any, ...] = (tmp_path, ["01"], {}, (), ())
-    monkeypatch.setenv("PATH", "/bin:/usr/bin")
-    monkeypatch.setattr(validator, "_TIMEOUT_S", 1.0)
-    missing = list(validator.validate(*arguments))
-    install(f"exec 2>&1\n{script}")
-    for notices in (missing, list(validator.validate(*arguments))):
-        (notice,) = notices
-        assert (notice.what, notice.level) == (str(tmp_path), "note")
-    assert value in notice.why
-
-
-def test_the_installed_validator_reports_no_problem_and_writes_nothing(maker: BidsMaker) -> None:
-    before = sorted(maker.root.rglob("*"))
-    plan = plan_with_validator(maker)
-    assert (plan.problems, plan.warnings) == ((), ())
-    assert sorted(maker.root.rglob("*")) == before

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for
-from data.records import make_run, make_settings
+from data.dataset import EVENTS
+from data.records import make_run, make_settings, make_table
 from graphmaker import stage_minutes
 from pages import ROOT
 
 from bids_sr.cli.main import main
 from bids_sr.config import SuperRes
 from bids_sr.io.notices import UsageError
-from bids_sr.survey.bids.inputs import Pair, Subject
+from bids_sr.survey.bids.inputs import HighresReference, Pair, Subject
 from bids_sr.survey.bids.method_options import (
     find_vgg_weights,
     judge_options,
@@ -28,6 +29,7 @@ from bids_sr.survey.bids.pretrained_models import find_pretrained
 from bids_sr.survey.notices import judge
 from bids_sr.survey.preflight.method_checks import judge_methods
 from bids_sr.survey.preflight.option_checks import OPTION_RULES, note_missing_features
+from bids_sr.survey.preflight.run_model import choose_split
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.series_requests import Analysis
 
@@ -65,10 +67,26 @@ def model(folder, method, **card):
         (PAIR, [], ("acquired", "bspline", "zerofill", "srgan", "sbl")),
         (None, [], NO_PAIR),
         (None, ["--sr-method", "sbl", "--sr-factor", "2"], NO_PAIR),
+        (None, ["--sr-method", "srgan", "sbl"], (*NO_PAIR[:3], "srgan", "sbl")),
     ],
 )
 def test_methods_that_need_a_pair_are_planned_if_there_is_one(pair, options, series):
     assert series_of_run(make_run(pair=pair), make_settings(*options).superres) == series
+
+
+@pytest.mark.parametrize(
+    ("pair", "truth", "methods", "baselines"),
+    [
+        (PAIR, None, ("auto",), set()),
+        (PAIR, HighresReference(), ("auto",), {"inject", "ratio"}),
+        (PAIR, None, ("auto", "inject"), {"inject"}),
+        (PAIR, None, ("auto", "all"), {"inject", "ratio"}),
+        (None, HighresReference(), ("auto",), set()),
+    ],
+)
+def test_baselines_of_the_pair_need_a_reference_or_a_request(pair, truth, methods, baselines):
+    series = series_of_run(make_run(pair=pair, truth=truth), SuperRes(method=methods))
+    assert {"inject", "ratio"} & {*series} == baselines
 
 
 def test_a_single_slice_can_be_super_resolved_in_plane():
@@ -206,7 +224,7 @@ NAMES = ("thumb", "little", "ring", "thumb", "ring")
 @pytest.mark.parametrize(
     ("rows", "is_split", "values"),
     [
-        (None, True, None),
+        (EVENTS, True, None),
         (((2.0, 4.0, "thumb"), (8.0, 4.0, "little"), (14.0, 4.0, "thumb")), True, ["little"]),
         (
             tuple((2.0 + 5 * k, 2.0, name) for k, name in enumerate(NAMES)),
@@ -221,15 +239,11 @@ NAMES = ("thumb", "little", "ring", "thumb", "ring")
         ),
     ],
 )
-def test_conditions_with_one_block_are_left_out_of_the_split(maker, rows, is_split, values):
-    if rows is not None:
-        maker.events(rows=rows)
-    plan = plan_for(maker)
-    assert plan.problems == ()
-    assert (plan.unsplit == frozenset()) is is_split
-    notices = [notice for notice in plan.warnings if "plit-half" in notice.why]
-    assert len(notices) == (values is not None)
-    assert len(about(notices, "sub-01_task-tap", *(values or ()))) == len(notices)
+def test_conditions_with_one_block_are_left_out_of_the_split(rows, is_split, values):
+    choice = choose_split(make_run(), make_table(rows).make_events(), make_settings())
+    assert choice.value is is_split
+    assert [notice.level for notice in choice.notices] == ["note"] * (values is not None)
+    assert about(choice.notices, "sub-01_task-tap", *(values or ())) == [*choice.notices]
 
 
 # ---- echoes

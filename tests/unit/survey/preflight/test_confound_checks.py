@@ -11,86 +11,101 @@ import pytest
 from data.calls import about, plan_for, problem_of
 from data.dataset import BidsMaker
 from data.fmriprep import prepared, use
+from data.records import make_run, make_settings
 
-from bids_sr.io.confound_names import MOTION_PARAMETERS
+from bids_sr.io.confound_names import MOTION_PARAMETERS, MOTION_REGRESSORS
 from bids_sr.io.nifti import SeriesReader, save_image
+from bids_sr.io.notices import Notice
 from bids_sr.preproc.confound_table import build_confound_table
 from bids_sr.preproc.temporal_regressors import TimeModel, time_columns
+from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedRun
+from bids_sr.survey.preflight.confound_checks import (
+    missing_confounds,
+    read_imported,
+    unknown_confounds,
+    unusable_confounds,
+)
 
 N = 60  # volumes
 GAPS = np.where(np.arange(N) > 40, np.nan, 1.0)
+RAMP = np.arange(N) * 0.1
+RUN = make_run(n_volumes=N)
 
 
-@pytest.fixture
-def table(maker: BidsMaker) -> Path:
-    """Return the confounds of a run of 60 volumes."""
-    maker.bold(n_volumes=N)
-    (path,) = prepared(maker).root.glob("sub-01/func/*desc-confounds_timeseries.tsv")
-    return path
+def make_imported(folder: Path, **columns: object) -> BoldRun:
+    """Return a run with an imported table: motion, two components and these columns."""
+    known = {"framewise_displacement": RAMP, "a_comp_cor_00": RAMP, "a_comp_cor_01": RAMP}
+    table = pd.DataFrame(dict.fromkeys(MOTION_REGRESSORS, RAMP) | known | columns)
+    path = folder / "confounds.tsv"
+    table.dropna(axis=1, how="all").to_csv(path, sep="\t", index=False, na_rep="n/a")
+    origin = DerivativeFolder(root=folder, name="a", program="fMRIPrep", version="24.1.1")
+    imported = PrecomputedRun(origin=origin, hmc=None, confounds=path)
+    return make_run(n_volumes=N, precomputed=imported)
 
 
-def change_columns(path: Path, **columns: object) -> None:
-    frame = pd.read_csv(path, sep="\t", na_values="n/a").assign(**columns)
-    frame.to_csv(path, sep="\t", index=False, na_rep="n/a")
+def judge_confounds(run: BoldRun, selected: Sequence[str] | None) -> list[Notice]:
+    imported = read_imported(run)
+    assert imported is not None
+    return [
+        *missing_confounds(run, imported, selected, with_anat=True),
+        *unusable_confounds(imported, selected),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("columns", "confounds", "noted"),
+    ("columns", "selected", "values"),
     [
         # columns that no model uses are not checked, except for text
         ({"remark": "ok", "csf": GAPS}, None, ["remark"]),
-        (
-            {"a_comp_cor_00": np.nan, "a_comp_cor_01": np.arange(N) * 0.1},
-            None,
-            ["a_comp_cor_00"],
-        ),
-        ({"a_comp_cor_00": np.nan}, ["motion"], None),
+        ({"a_comp_cor_00": GAPS}, None, ["a_comp_cor_00"]),
+        ({"a_comp_cor_00": GAPS}, ["motion"], None),
+        # derivatives of motion are missing
+        (dict.fromkeys(MOTION_REGRESSORS[6:]), None, ["six", "trans_x_derivative1"]),
     ],
 )
-def test_unusable_columns_are_omitted_with_a_note(
-    maker: BidsMaker,
-    table: Path,
+def test_unusable_columns_are_omitted_or_computed_with_a_note(
+    tmp_path: Path,
     columns: dict[str, object],
-    confounds: Sequence[str] | None,
-    noted: list[str] | None,
+    selected: Sequence[str] | None,
+    values: list[str] | None,
 ) -> None:
-    change_columns(table, **columns)
-    options = () if confounds is None else ("--confounds", *confounds)
-    plan = plan_for(maker, *use(maker, *options))
-    assert plan.problems == ()
-    notices = about(plan.warnings, table.name)
-    assert len(about(notices, "", *(noted or ()))) == len(notices) == (noted is not None)
+    notices = judge_confounds(make_imported(tmp_path, **columns), selected)
+    assert [notice.level for notice in notices] == ["note"] * (values is not None)
+    assert about(notices, "confounds.tsv", *(values or ())) == notices
     assert not about(notices, "", "csf")
 
 
-def test_missing_derivatives_of_motion_are_computed_with_a_note(
-    maker: BidsMaker, table: Path
-) -> None:
-    frame = pd.read_csv(table, sep="\t", na_values="n/a")
-    frame[list(MOTION_PARAMETERS)].to_csv(table, sep="\t", index=False)
-    plan = plan_for(maker, *use(maker))
-    assert plan.problems == ()
-    assert about(plan.warnings, table.name, "six")
+def test_selected_columns_that_do_not_exist_are_warned_of(tmp_path: Path) -> None:
+    (imported,) = judge_confounds(make_imported(tmp_path), ["motion", "csf"])
+    selected = ["trans_x", "csf", "acompcor"]
+    (computed,) = missing_confounds(RUN, None, selected, with_anat=False)
+    for warning, name in ((imported, "csf"), (computed, "csf acompcor")):
+        assert (warning.level, warning.what) == ("warning", f"--confounds {name}")
+        assert about([warning], "", "sub-01")
+    assert [*missing_confounds(RUN, None, selected, with_anat=True)] == []
 
 
 @pytest.mark.parametrize("value", [GAPS, "text"])
-def test_a_selected_column_that_cannot_be_used_is_refused(
-    maker: BidsMaker, table: Path, value: object
-) -> None:
-    change_columns(table, csf=value)
-    maker.events(rows=[(10.0, 5.0, "thumb")])  # a single block, which is not reported as well
-    plan = plan_for(maker, *use(maker, "--confounds", "motion", "csf"))
-    problem_of(plan.problems, str(table), "csf", "--confounds", code="events")
-    assert plan.unsplit == frozenset()
+def test_a_selected_column_that_cannot_be_used_is_refused(tmp_path: Path, value: object) -> None:
+    run = make_imported(tmp_path, csf=value)
+    faults = judge_confounds(run, ["motion", "csf"])
+    problem_of(faults, "confounds.tsv", "csf", "--confounds")
 
 
-def test_a_table_that_cannot_be_read_is_refused_if_columns_are_selected(
-    maker: BidsMaker, table: Path
-) -> None:
-    header, first, *rows = table.read_text().splitlines()
-    table.write_text("\n".join([header, f"{first}\t1", *rows]) + "\n")
+def test_a_run_with_an_unusable_table_has_no_other_notices(maker: BidsMaker) -> None:
+    maker.bold(n_volumes=N)
+    maker.events(rows=[(10.0, 5.0, "thumb")])  # a single block
+    (path,) = prepared(maker).root.glob("sub-01/func/*desc-confounds_timeseries.tsv")
+    frame = pd.read_csv(path, sep="\t", na_values="n/a")
+    frame.assign(csf=GAPS).to_csv(path, sep="\t", index=False, na_rep="n/a")
     options = use(maker, "--confounds", "motion", "csf")
-    problem_of(plan_for(maker, *options).problems, str(table))
+    plan = plan_for(maker, *options)
+    problem_of(plan.problems, str(path), "csf", "--confounds", code="events")
+    assert plan.unsplit == frozenset()
+    header, first, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, f"{first}\t1", *rows]) + "\n")
+    problem_of(plan_for(maker, *options).problems, str(path))
 
 
 def make_table(folder: Path, n_volumes: int, n_dummy: int) -> list[str]:
@@ -120,16 +135,18 @@ def make_table(folder: Path, n_volumes: int, n_dummy: int) -> list[str]:
     return [*map(str, table), *map(str, temporal)]
 
 
-def test_every_column_of_a_computed_table_can_be_named(maker: BidsMaker, tmp_path: Path) -> None:
-    maker.bold(n_volumes=N)
+def find_unknown(run: BoldRun, *options: str) -> list[Notice]:
+    return [*unknown_confounds([run], make_settings(*options))]
+
+
+def test_every_column_of_a_computed_table_can_be_named(tmp_path: Path) -> None:
     columns = make_table(tmp_path, N, 2)
     for kind in ("a_comp_cor_5", "motion_outlier", "cosine", "censored0020", "censored0030"):
         assert any(name.startswith(kind) for name in columns), kind
     call = ("--band-pass", "0.01", "0.1", "--censor", "fd:.5", "--confounds")
-    problems = plan_for(maker, *call, *columns, "--set", "activation.drift=legendre:3").problems
-    assert not about(problems, "--confounds")
-    for pattern in ("*_comp_cor_0[0-4]", "trans_?", "*_power2", "motion_outlier*"):
-        assert plan_for(maker, "--confounds", pattern).problems == ()
+    assert find_unknown(RUN, *call, *columns, "--set", "activation.drift=legendre:3") == []
+    patterns = ("*_comp_cor_0[0-4]", "trans_?", "*_power2", "motion_outlier*")
+    assert find_unknown(RUN, "--confounds", *patterns) == []
 
 
 @pytest.mark.parametrize(
@@ -143,18 +160,16 @@ def test_every_column_of_a_computed_table_can_be_named(maker: BidsMaker, tmp_pat
     ],
 )
 def test_a_name_of_no_column_is_refused_with_the_nearest_name(
-    maker: BidsMaker, name: str, nearest: str | None
+    name: str, nearest: str | None
 ) -> None:
-    problems = plan_for(maker, "--confounds", "motion", name).problems
-    problem = problem_of(problems, f"--confounds {name}", code="option")
+    faults = find_unknown(RUN, "--confounds", "motion", name)
+    problem = problem_of(faults, f"--confounds {name}", code="option")
     assert ("?" in problem.remedy) is (nearest is not None)
     assert nearest is None or f"'{nearest}'" in problem.remedy
 
 
-def test_columns_of_imported_tables_can_be_named(maker: BidsMaker, table: Path) -> None:
-    options = use(maker, "--confounds")
-    problems = plan_for(maker, *options, "pulse_rate").problems
-    problem_of(problems, "--confounds pulse_rate", code="option")
-    change_columns(table, pulse_rate=np.arange(N) * 0.1)
-    for name in ("pulse_rate", "pulse*", "csf"):
-        assert plan_for(maker, *options, name).problems == ()
+def test_columns_of_imported_tables_can_be_named(tmp_path: Path) -> None:
+    faults = find_unknown(make_imported(tmp_path), "--confounds", "pulse_rate")
+    problem_of(faults, "--confounds pulse_rate", code="option")
+    run = make_imported(tmp_path, pulse_rate=RAMP)
+    assert find_unknown(run, "--confounds", "pulse_rate", "pulse*", "csf") == []

@@ -10,6 +10,8 @@ from data.dataset import BidsMaker, snapshot
 
 from bids_sr.cli import main
 from bids_sr.io.dataset_description import write_dataset
+from bids_sr.survey.notices import is_problem
+from bids_sr.survey.preflight import directories
 from bids_sr.survey.preflight.directories import judge_directories
 from bids_sr.version import __version__
 
@@ -88,3 +90,14 @@ def test_a_working_directory_of_another_version_is_refused(maker, version):
         assert problems == []
     else:
         problem_of(problems, str(steps))
+
+
+@pytest.mark.parametrize("name", ["logs", "sub-01"])
+def test_folders_of_another_user_in_the_output_are_refused(maker, monkeypatch, name):
+    out = maker.root.parent / "out"
+    for folder in (out / "logs" / "earlier", out / "sub-01"):
+        folder.mkdir(parents=True)
+    (out / "logs" / "earlier" / "settings.toml").touch()
+    assert not any(map(is_problem, refused(maker)))
+    monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
+    problem_of(refused(maker), str(out / name))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nb
 import numpy as np
 import pytest
-from data.calls import about, arguments, plan_for, plan_with_validator, settings_for
+from data.calls import about, arguments, plan_for, plan_with_validator
 from data.dataset import BidsMaker
+from data.records import FUNC, make_run
 
 from bids_sr.cli import main as program
 from bids_sr.config import Settings
@@ -17,10 +17,10 @@ from bids_sr.engine.execute import RunOutcome
 from bids_sr.io.notices import RECORD, Notice, read_record, record
 from bids_sr.report.index_page import write_index
 from bids_sr.report.run_notes import record_run
-from bids_sr.survey.bids.inputs import HighresReference
+from bids_sr.survey.bids.inputs import HighresReference, Subject
+from bids_sr.survey.bids.similar_names import describe_similar
 from bids_sr.survey.preflight.exclusions import exclude, list_files
 from bids_sr.survey.preflight.plan import Plan
-from bids_sr.workflows.call_checks import check
 
 FIRST, SECOND, OTHER = "sub-01_task-tap", "sub-01_task-tap_run-2", "sub-02_task-tap"
 RUNS = [FIRST, SECOND, OTHER]
@@ -47,44 +47,39 @@ def names(plan: Plan) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("subject", "run", "file", "stopped"),
+    ("subject", "run", "what", "stopped"),
     [
-        ("01", SECOND, f"{FIRST}_bold.json", [SECOND]),
+        ("01", SECOND, FUNC / f"{FIRST}_bold.json", [SECOND]),
         ("01", FIRST, "task-tap_events.tsv", [FIRST]),
         ("01", "", "sub-01/anat/sub-01_T1w.nii.gz", [FIRST, SECOND]),
-        ("01", "", f"sub-01/func/{SECOND}_bold.nii.gz", [SECOND]),
+        ("01", "", FUNC / f"{SECOND}_bold.nii.gz", [SECOND]),
         ("02", "", "sub-02 (its name and more)", [OTHER]),
         ("02", "", "--sr-method srgan", None),
         ("03", "", "sub-03", None),
-        ("", "", f"sub-01/func/{SECOND}_bold.nii.gz", None),
-        ("01", "", "truth", [FIRST]),
-        ("01", "", "calibration", [FIRST]),
-        ("01", "", "echo", [FIRST]),
+        ("", "", FUNC / f"{SECOND}_bold.nii.gz", None),
+        ("01", "", FUNC / "reference_bold.nii.gz", [FIRST]),
+        ("01", "", FUNC / "calibration_bold.nii.gz", [FIRST]),
+        ("01", "", FUNC / f"{FIRST}_echo-2_bold.nii.gz", [FIRST]),
     ],
 )
 def test_participant_and_file_of_a_problem_determine_the_runs_that_it_stops(
-    three_runs: BidsMaker, subject: str, run: str, file: str, stopped: list[str] | None
+    subject: str, run: str, what: str | Path, stopped: list[str] | None
 ) -> None:
     """A problem of a reference, calibration or echo stops the run that uses this image."""
-    subjects = check(settings_for(three_runs)).subjects
-    runs = {bold_run.stem: bold_run for participant in subjects for bold_run in participant.runs}
-    first = runs[FIRST]
-    image = three_runs.root / "sub-01" / "func" / f"{FIRST}_acq-x_dir-PA_bold.nii.gz"
-    related = replace(first, header=replace(first.header, path=image))
-    changes = {
-        "truth": {"truth": HighresReference(root=three_runs.root, series=related)},
-        "calibration": {"calibration": related},
-        "echo": {"echoes": ((first.bold, 15.0), (image, 30.0))},
-    }
-    runs[FIRST] = replace(first, **changes.get(file, {}))
-    what = str(three_runs.root / file) if file.endswith((".json", ".tsv", ".gz")) else file
-    problem = Notice(
-        what=str(image) if file in changes else what,
-        subject=subject,
-        run=run,
-        code="option" if what.startswith("--") else "input",
+    first = make_run(
+        FIRST,
+        truth=HighresReference(series=make_run("reference")),
+        calibration=make_run("calibration"),
+        echoes=((FUNC / f"{FIRST}_bold.nii.gz", 15.0), (FUNC / f"{FIRST}_echo-2_bold.nii.gz", 30)),
     )
-    files = {name: (bold_run.bold, *list_files(bold_run)) for name, bold_run in runs.items()}
+    subjects = (
+        Subject(label="01", t1w=(), runs=(first, make_run(SECOND))),
+        Subject(label="02", t1w=(), runs=(make_run(OTHER),)),
+    )
+    runs = [bold_run for participant in subjects for bold_run in participant.runs]
+    code = "option" if str(what).startswith("--") else "input"
+    problem = Notice(what=str(what), subject=subject, run=run, code=code)
+    files = {bold_run.stem: (bold_run.bold, *list_files(bold_run)) for bold_run in runs}
     remaining, skipped, problems = exclude([problem], files, subjects)
     if stopped is None:
         assert (remaining, skipped, problems) == (subjects, {}, (problem,))
@@ -103,8 +98,6 @@ def test_skipped_runs_stop_the_call_if_it_is_strict_or_none_remains(three_runs: 
     plan = plan_for(three_runs, "--strict")
     assert [Path(problem.what).name for problem in plan.problems] == [f"{SECOND}_bold.nii.gz"]
     assert plan.skipped == {}
-    space = "--output-spaces MNI152NLin2009cAsym:res-7"
-    assert [problem.what for problem in plan_for(three_runs, *space.split()).problems] == [space]
     for stem in (FIRST, OTHER):
         three_runs.bold(stem, n_volumes=1)
     assert len(plan_for(three_runs).problems) == 3
@@ -170,64 +163,58 @@ def test_the_index_page_lists_skipped_runs_of_the_latest_call(tmp_path: Path) ->
 
 # ---- names of files
 
+MISNAMED_RUNS = {
+    f"{OTHER}_bold.nii.gz": f"sub-01/{OTHER}",
+    "task-tap_bold.nii.gz": "sub-01/task-tap",
+    f"{FIRST}_b@d_bold.nii.gz": f"{FIRST}_b@d",
+    f"{FIRST}_res-2_bold.nii.gz": f"{FIRST}_res-2",
+    f"{FIRST}_run-3_run-4_bold.nii.gz": f"{FIRST}_run-3_run-4",
+    "sub-01_ses-A_task-tap_bold.nii.gz": "sub-01/sub-01_ses-A_task-tap",
+    "sub-01_task-a_BOLD.nii.gz": "sub-01_task-a",
+    "sub-01_task-b_bold (1).nii.gz": "sub-01_task-b",
+    "sub-01_task-c_bold.NII.GZ": "sub-01_task-c",
+    "sub-01_task-d.nii.gz": "sub-01_task-d",
+}
+"""Names in the folder of sub-01, and the names of the skipped runs."""
 
-@pytest.mark.parametrize(
-    ("name", "skipped"),
-    [
-        (f"{OTHER}_bold.nii.gz", f"sub-01/{OTHER}"),
-        ("task-tap_bold.nii.gz", "sub-01/task-tap"),
-        (f"{FIRST}_b@d_bold.nii.gz", f"{FIRST}_b@d"),
-        (f"{FIRST}_res-2_bold.nii.gz", f"{FIRST}_res-2"),
-        (f"{FIRST}_run-3_run-4_bold.nii.gz", f"{FIRST}_run-3_run-4"),
-        ("sub-01_ses-A_task-tap_bold.nii.gz", "sub-01/sub-01_ses-A_task-tap"),
-        ("sub-01_task-new_BOLD.nii.gz", "sub-01_task-new"),
-        ("sub-01_task-new_bold (1).nii.gz", "sub-01_task-new"),
-        ("sub-01_task-new_bold.NII.GZ", "sub-01_task-new"),
-        ("sub-01_task-new.nii.gz", "sub-01_task-new"),
-    ],
-)
-def test_a_misnamed_file_stops_only_its_run(
-    three_runs: BidsMaker, name: str, skipped: str
-) -> None:
+
+def test_a_misnamed_file_stops_only_its_run(three_runs: BidsMaker) -> None:
     bold = three_runs.path(f"{FIRST}_bold.nii.gz", "func")
-    bold.with_name(name).write_bytes(bold.read_bytes())
+    for name in MISNAMED_RUNS:
+        bold.with_name(name).write_bytes(bold.read_bytes())
     plan = plan_for(three_runs)
     assert names(plan) == RUNS
-    assert list(plan.skipped) == [skipped]
-    assert Path(plan.skipped[skipped][0].what).name == name
-    if "task-new" in name:
-        assert plan_for(three_runs, "--task-id", "tap").skipped == {}
+    assert {
+        Path(problem.what).name: run for run, (problem,) in plan.skipped.items()
+    } == MISNAMED_RUNS
+    skipped = plan_for(three_runs, "--task-id", "tap").skipped
+    assert {run for run in MISNAMED_RUNS.values() if "-tap" in run} == {*skipped}
 
 
 def test_copies_of_a_run_are_skipped_or_noted(three_runs: BidsMaker) -> None:
-    bold = three_runs.path(f"{FIRST}_bold.nii.gz", "func")
-    copy = bold.with_name(f"{FIRST}_bold (1).nii.gz")
-    copy.write_bytes(bold.read_bytes())
-    plan = plan_for(three_runs)
-    assert (names(plan), plan.skipped) == (RUNS, {})
-    (note,) = about(plan.warnings, str(copy))
-    assert (note.level, note.run) == ("note", FIRST)
-    # with and without compression
-    bold = three_runs.path(f"{SECOND}_bold.nii.gz", "func")
-    bold.with_suffix("").write_bytes(bold.read_bytes())
+    """A copy under a misspelled name is noted; with and without compression, none is chosen."""
+    for stem, copy in ((FIRST, f"{FIRST}_bold (1).nii.gz"), (SECOND, f"{SECOND}_bold.nii")):
+        bold = three_runs.path(f"{stem}_bold.nii.gz", "func")
+        bold.with_name(copy).write_bytes(bold.read_bytes())
     plan = plan_for(three_runs)
     assert names(plan) == [FIRST, OTHER]
+    (note,) = about(plan.warnings, f"{FIRST}_bold (1).nii.gz")
+    assert (note.level, note.run) == ("note", FIRST)
     assert about(plan.skipped[SECOND], SECOND, "2")
 
 
-@pytest.mark.parametrize(
-    "name", ["sub-02_T1w.nii.gz", "sub-01_mprage_T1w.nii.gz", "sub-01_t1w.nii.gz", "T1w.nii.gz"]
-)
-def test_a_misnamed_anatomical_image_is_warned_of_and_stops_no_run(
-    three_runs: BidsMaker, name: str
-) -> None:
+def test_a_misnamed_anatomical_image_is_warned_of_and_stops_no_run(three_runs: BidsMaker) -> None:
     image = three_runs.path("sub-01_T1w.nii.gz", "anat")
-    image.rename(image.with_name(name))
+    misnamed = ("sub-02_T1w.nii.gz", "sub-01_mprage_T1w.nii.gz", "sub-01_t1w.nii.gz", "T1w.nii.gz")
+    for name in misnamed:
+        image.with_name(name).write_bytes(image.read_bytes())
+    image.unlink()
     plan = plan_for(three_runs)
     assert (names(plan), plan.skipped) == (RUNS, {})
     assert [subject.t1w != () for subject in plan.subjects] == [False, True]
-    (warning,) = about(plan.warnings, str(image.with_name(name)))
-    assert (warning.level, warning.subject) == ("warning", "01")
+    for name in misnamed:
+        (warning,) = about(plan.warnings, str(image.with_name(name)))
+        assert (warning.level, warning.subject) == ("warning", "01")
 
 
 @pytest.mark.parametrize(
@@ -242,22 +229,31 @@ def test_a_misnamed_anatomical_image_is_warned_of_and_stops_no_run(
     ],
 )
 def test_a_misnamed_table_or_sidecar_is_named(
-    three_runs: BidsMaker, name: str, values: list[str]
+    tmp_path: Path, name: str, values: list[str]
 ) -> None:
-    kind = "bold.json" if name.endswith(".json") else "events.tsv"
-    own = three_runs.path(f"{SECOND}_{kind}", "func")
-    own.rename(own.with_name(name))
-    first = three_runs.path(f"{FIRST}_{kind}", "func")
-    if kind == "bold.json":
-        first.rename(three_runs.root / "task-tap_bold.json")
-    else:
-        first.rename(first.with_name(f"{FIRST}_acq-x_events.tsv"))
+    for file in (name, f"{FIRST}_acq-x_events.tsv"):
+        (tmp_path / file).touch()
+    kind = ("bold", ".json", "bold") if name.endswith("json") else ("events", ".tsv", "event")
+    text = describe_similar(tmp_path / f"{SECOND}_bold.nii.gz", *kind)
+    assert text.startswith(f"{name} is not read because")
+    assert all(value in text for value in values)
+
+
+def test_a_run_without_table_and_sidecar_is_warned_of_with_their_similar_names(
+    three_runs: BidsMaker,
+) -> None:
+    first = three_runs.path(f"{FIRST}_bold.json", "func")
+    first.rename(three_runs.root / "task-tap_bold.json")
+    first.with_name(f"{FIRST}_events.tsv").rename(first.with_name(f"{FIRST}_acq-x_events.tsv"))
+    similar = [f"{FIRST}_run-02_{end}" for end in ("bold.json", "events.tsv")]
+    for name in similar:
+        own = first.with_name(name.replace("-02", "-2"))
+        own.rename(own.with_name(name))
     plan = plan_for(three_runs)
     assert names(plan) == RUNS
-    (warning,) = [
-        notice for notice in about(plan.warnings, "", name, *values) if notice.run == SECOND
-    ]
-    assert warning.level == "warning"
+    for name in similar:
+        notices = [notice for notice in about(plan.warnings, "", name) if notice.run == SECOND]
+        assert [notice.level for notice in notices] == ["warning"]
 
 
 def test_a_run_in_bidsignore_is_noted_and_an_unusable_file_in_it_is_not(
@@ -273,47 +269,8 @@ def test_a_run_in_bidsignore_is_noted_and_an_unusable_file_in_it_is_not(
     assert (note.level, note.run) == ("note", SECOND)
 
 
-@pytest.mark.parametrize(
-    ("unit", "factor", "is_used"),
-    [("meter", 1.0, True), ("micron", 1.0, True), ("meter", 1e-3, False), ("micron", 1e3, False)],
-)
-def test_a_header_with_another_unit_of_lengths_is_noted_or_refused(
-    three_runs: BidsMaker, unit: str, factor: float, is_used: bool
-) -> None:
-    """Voxel sizes that are plausible in mm are used; others would need a conversion."""
-    path = three_runs.path(f"{SECOND}_bold.nii.gz", "func")
-    image = nb.load(path)
-    affine = image.affine * np.array([factor] * 3 + [1.0])[:, None]
-    changed = nb.Nifti1Image(np.asarray(image.dataobj), affine)
-    changed.header.set_xyzt_units(unit, "sec")
-    changed.header["pixdim"][4] = 1
-    nb.save(changed, path)
-    plan = plan_for(three_runs)
-    assert (SECOND in names(plan)) is is_used
-    (notice,) = about([*plan.warnings, *plan.skipped.get(SECOND, ())], str(path), unit)
-    assert (notice.run, notice.level == "error") == (SECOND, not is_used)
-
-
-# ---- the BIDS validator
-
-
-def test_validator_errors_of_a_run_or_the_description_stop_them(three_runs: BidsMaker) -> None:
-    three_runs.bold("sub-02_task-rest", sidecar={"TaskName": "rest"})
-    for stem in (SECOND, OTHER):
-        three_runs.path(f"{stem}_events.tsv", "func").write_text("duration\ttrial_type\n3\tx\n")
-    plan = plan_with_validator(three_runs, "--participant-label", "01")
-    assert (names(plan), list(plan.skipped)) == ([FIRST], [SECOND])
-    assert names(plan_with_validator(three_runs, "--task-id", "rest")) == ["sub-02_task-rest"]
-    description = three_runs.root / "dataset_description.json"
-    three_runs.json(description, {"Name": "tiny", "BIDSVersion": "1.9.0", "Authors": "one"})
-    plan = plan_with_validator(three_runs, "--task-id", "rest")
-    assert {problem.what for problem in plan.problems} == {str(description)}
-    assert about(plan.problems, str(description), "--skip-bids-validation")
-
-
-@pytest.mark.parametrize("participants", ["age\n20\n30\n", "sub-01\tM\t18\n"])
-def test_validator_errors_in_files_that_are_not_read_are_warnings(
-    three_runs: BidsMaker, participants: str
+def test_validator_errors_stop_runs_and_are_warnings_in_files_that_are_not_read(
+    three_runs: BidsMaker,
 ) -> None:
     files = {
         "sub-01/func/sub-01_notbids.tsv": "01",
@@ -323,11 +280,10 @@ def test_validator_errors_in_files_that_are_not_read_are_warnings(
         "notes.txt": "",
     }
     for name in files:
-        (three_runs.root / name).write_text("[]" if name.endswith("json") else participants)
-    image = three_runs.path("sub-01_T1w.nii.gz", "anat")
-    image.rename(image.with_name("sub-01_mprage_T1w.nii.gz"))
+        (three_runs.root / name).write_text("[]" if name.endswith("json") else "age\n20\n30\n")
+    three_runs.path(f"{SECOND}_events.tsv", "func").write_text("duration\ttrial_type\n3\tx\n")
     plan = plan_with_validator(three_runs)
-    assert (names(plan), plan.skipped) == (RUNS, {})
+    assert (names(plan), list(plan.skipped)) == ([FIRST, OTHER], [SECOND])
     warnings = [notice for notice in plan.warnings if notice.code == "validator"]
     assert {warning.level for warning in warnings} == {"warning"}
     for name, label in files.items():

@@ -140,7 +140,7 @@ def test_spaces_that_do_not_exist_are_refused(home: Path, monkeypatch: pytest.Mo
     problems = list(judge((judge_templates,), settings))
     for problem, (space, values) in zip(problems, NONEXISTENT.items(), strict=True):
         problem_of([problem], f"--output-spaces {space}", *values, code="option")
-    assert plan_call(settings, lambda _: pytest.fail("data set read")).problems
+    assert plan_call(settings_of("sbref"), lambda _: pytest.fail("data set read")).problems
 
 
 @pytest.fixture(scope="module")

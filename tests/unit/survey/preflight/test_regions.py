@@ -1,6 +1,7 @@
 """Masks of ``--roi`` and atlas files that cannot be used, read for one run in memory."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nb
@@ -9,12 +10,17 @@ import pytest
 from data.calls import problem_of
 from data.records import make_run, make_settings
 
+from bids_sr.io.template_files import DEFAULT_SPACE, load_grid
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.survey.bids.inputs import Subject
 from bids_sr.survey.notices import InputError
+from bids_sr.survey.preflight.plan import Plan
+from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.survey.preflight.regions import read_regions
 
 RUN = make_run()
 SUBJECT = Subject(label="01", t1w=(Path("/bids/sub-01/anat/sub-01_T1w.nii.gz"),), runs=(RUN,))
+UNIT = np.eye(4)
 CUBE = np.pad(np.ones((3, 3, 3), np.uint8), ((2, 3), (3, 2), (1, 2)))
 NOISE = np.random.default_rng(0).integers(0, 900, (8, 8, 4), dtype=np.int16)
 SIGNS = np.repeat(np.array([0, 1, -3], np.int16), 64).reshape(3, 8, 8)
@@ -32,8 +38,8 @@ def refuse(*options):
     return refusal.value.problems
 
 
-def save(path, data):
-    nb.save(nb.Nifti1Image(data, np.eye(4)), path)
+def save(path, data, affine=UNIT):
+    nb.save(nb.Nifti1Image(data, affine), path)
     return str(path)
 
 
@@ -53,15 +59,57 @@ def save(path, data):
     ],
 )
 def test_a_mask_that_cannot_be_used_is_refused(tmp_path, data, name, values):
-    path = save(tmp_path / f"{name}.nii.gz", data)
-    problem_of(refuse("--roi", path), path, *values, code="option")
+    """Other regions have no problem."""
+    other, path = (
+        save(tmp_path / "v1.nii.gz", CUBE, RUN.affine),
+        save(tmp_path / f"{name}.nii.gz", data),
+    )
+    problem_of(refuse("--roi", "motor", other, path), path, *values, code="option")
 
 
-@pytest.mark.parametrize("space", ["T1w", "MNI152NLin2009cAsym"])
-def test_a_mask_has_the_space_of_its_name(tmp_path, space):
-    path = save(tmp_path / f"space-{space}_mask.nii.gz", CUBE)
-    mask = read("--roi", path).masks[path]
-    assert (mask.n_voxels, mask.spaces) == (27, {"01": space if space == "T1w" else "template"})
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [
+        ("v1", "boldref"),
+        ("sub-01_space-T1w_mask", "T1w"),
+        (f"space-{DEFAULT_SPACE}_mask", "template"),
+        (f"tpl-{DEFAULT_SPACE}_mask", "template"),
+        (f"sub-02_space-{DEFAULT_SPACE}_mask", "template"),
+    ],
+)
+def test_the_dry_run_names_the_space_and_the_voxels_of_a_mask(tmp_path, name, space):
+    """The space is stated by the name, or is that of the grid; some need the T1w image."""
+    path = save(tmp_path / f"{name}.nii.gz", CUBE, RUN.affine)
+    settings = make_settings("--roi", "motor", path)
+    for t1w in (SUBJECT.t1w, ()):
+        subject = replace(SUBJECT, t1w=t1w)
+        masks = read_regions(settings, [subject]).value.masks
+        plan = Plan(subjects=(subject,), region_masks=masks)
+        lines = [line for line in dry_run_text(plan, settings).splitlines() if "region of" in line]
+        texts = ["AAL2", f"{name}.nii.gz, {space} space, 27 voxels"]
+        if not t1w:
+            texts = ["whole brain", texts[1] if space == "boldref" else "whole brain"]
+        for line, text in zip(lines, texts, strict=True):
+            assert text in line
+
+
+@pytest.mark.parametrize("space", ["T1w", "boldref", "boldref at high resolution", "template"])
+def test_a_mask_without_a_space_in_its_name_has_the_space_of_an_equal_grid(tmp_path, space):
+    t1w = Path(save(tmp_path / "sub-01_T1w.nii.gz", NOISE))
+    shape, affine = {
+        "T1w": (NOISE.shape, np.eye(4)),
+        "boldref": (RUN.shape, RUN.affine),
+        "boldref at high resolution": hr_grid(RUN.shape, RUN.affine, (2, 2, 1)),
+        "template": load_grid(DEFAULT_SPACE, "2") or load_grid(DEFAULT_SPACE, "1"),
+    }[space]
+    data = np.zeros(shape, np.uint8)
+    data[2:5, 2:5, 1:4] = 1
+    path = save(tmp_path / "mask.nii.gz", data, affine)
+    subject = replace(SUBJECT, t1w=(t1w,))
+    masks = read_regions(make_settings("--roi", path), [subject]).value.masks
+    assert masks[path].spaces == {"01": space.partition(" ")[0]}
+    save(Path(path), data, affine + np.diag([0, 0, 0.5, 0]))
+    problem_of(refuse("--roi", path), f"--roi {path}", code="option")
 
 
 def save_atlas(folder, data, name="space-T1w", more_rows=""):

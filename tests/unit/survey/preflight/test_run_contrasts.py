@@ -92,15 +92,17 @@ def test_a_made_name_of_another_contrast_is_changed_with_a_note():
     assert [first in notice.why for notice in choice.notices if "named" in notice.why] == [True]
 
 
-def test_contrasts_are_assigned_to_runs_with_their_trial_types():
-    def resolve_types(*types, request):
-        runs = {
-            Path(f"run-{number}"): TypesOfRun.all_described(names)
-            for number, names in enumerate(types)
-        }
-        labels = {bold: label_types(run.modeled) for bold, run in runs.items()}
-        return resolve_run_contrasts(runs, request, labels)
+def resolve_types(*types, request):
+    """Resolve contrasts of runs with different trial types."""
+    runs = {
+        Path(f"run-{number}"): TypesOfRun.all_described(names)
+        for number, names in enumerate(types)
+    }
+    all_types = dict.fromkeys(name for names in types for name in names)
+    return resolve_run_contrasts(runs, request, dict.fromkeys(runs, label_types(all_types)))
 
+
+def test_contrasts_are_assigned_to_runs_with_their_trial_types():
     requests = ["thumb-little", "thumb", "face"]
     choice = resolve_types(("thumb", "little"), ("face", "thumb"), request=requests)
     runs = [list(run) for run in choice.value.by_run.values()]
@@ -114,3 +116,19 @@ def test_contrasts_are_assigned_to_runs_with_their_trial_types():
     assert about([problem], "--contrasts NA-thumb", "'NA'", "Levels")
     problem = resolve_types(("thumb",), ("face",), request=["thumb"]).notices[-1]
     assert (problem.what, problem.level) == ("run-1", "error")
+
+
+def test_requested_names_have_one_meaning_in_all_runs():
+    requests = ["Thumb=little", "X=thumb-little", "thumb", "y=2*thumb"]
+    choice = resolve_types(("thumb", "little"), ("thumb",), request=requests)
+    expected = {
+        "Thumb": {"little": 1.0},
+        "X": {"thumb": 1.0, "little": -1.0},
+        "thumb2": {"thumb": 1.0},
+        "y": {"thumb": 2.0},
+    }
+    second = {name: expected[name] for name in ("thumb2", "y")}
+    assert [*choice.value.by_run.values()] == [expected, second]
+    notes = [notice for notice in choice.notices if "is named" in notice.why]
+    assert [note.level for note in notes] == ["note"]
+    assert about(notes, "thumb", "thumb2")

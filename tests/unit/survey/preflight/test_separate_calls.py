@@ -1,80 +1,73 @@
 """Runs that were processed in separate calls are named, because no map combines them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from data.dataset import BidsMaker
-from graphmaker import planned_call
+from data.records import make_run, make_settings
 
-from bids_sr.io.dataset_description import write_dataset
-from bids_sr.version import __version__
+from bids_sr.survey.preflight.separate_calls import (
+    EarlierRuns,
+    find_earlier_runs,
+    list_run_options,
+    separate_runs,
+)
 
-OPTIONS = ["--sr-method", "bspline", "--sr-factor", "2"]
-ALL_SESSIONS = "sub-01_task-tap_space-firstBoldref"
+PRE, MID, POST = (f"sub-01_ses-{session}_task-tap" for session in ("pre", "mid", "post"))
+ALL_SESSIONS = "sub-01_task-tap"
 """Beginning of the names of maps of all sessions."""
 
 
-@pytest.fixture
-def maker(tmp_path: Path) -> BidsMaker:
-    data = BidsMaker(tmp_path / "bids")
-    write_dataset(tmp_path / "out", bids_dir=data.root, version=__version__)
-    return data
-
-
-def add(maker: BidsMaker, *names: str) -> None:
-    for name in names:
-        maker.bold(f"sub-01_{name}")
-        maker.events(f"sub-01_{name}")
-
-
-def write_maps(tmp_path: Path, *prefixes: str) -> None:
-    """Write empty maps to the output folder, as if an earlier call had processed the runs."""
-    for prefix in prefixes:
-        session = next((part for part in prefix.split("_") if part.startswith("ses-")), "")
-        folder = tmp_path / "out" / "sub-01" / session / "func"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{prefix}_contrast-thumb_stat-effect_desc-acquired_statmap.nii.gz").touch()
-
-
-def warnings_of(maker: BidsMaker, tmp_path: Path, *options: str) -> list[str]:
-    """Return the warnings about maps of separate calls."""
-    _, plan = planned_call(maker, tmp_path, *OPTIONS, *options)
-    assert not plan.problems
-    notices = [notice for notice in plan.warnings if "another call" in notice.why]
-    assert {(notice.what, notice.subject) for notice in notices} <= {("sub-01", "01")}
+def warnings_of(
+    runs: Sequence[str], mapped: Sequence[str], existing: Sequence[str] = (PRE, MID, POST)
+) -> list[str]:
+    """Return the warnings about maps of a call that processes these runs."""
+    earlier = EarlierRuns(mapped=frozenset(mapped), existing=frozenset(existing))
+    notices = [*separate_runs([*map(make_run, runs)], (), earlier, ["--session-label"])]
+    assert {(notice.what, notice.level) for notice in notices} <= {("sub-01", "warning")}
     return [notice.why for notice in notices]
 
 
-def test_sessions_of_separate_calls_are_named_with_the_remedy(
-    maker: BidsMaker, tmp_path: Path
-) -> None:
-    add(maker, *(f"ses-{session}_task-tap" for session in ("pre", "mid", "post")))
-    assert warnings_of(maker, tmp_path, "--session-label", "pre") == []
-    write_maps(tmp_path, "sub-01_ses-pre_task-tap")
-    (text,) = warnings_of(maker, tmp_path, "--session-label", "post")
+def test_sessions_of_separate_calls_are_named_with_the_remedy() -> None:
+    assert warnings_of([PRE], []) == []
+    (text,) = warnings_of([POST], [PRE])
     assert "maps of ses-pre (task tap)" in text
     assert "not combined with ses-post" in text
     assert "omit --session-label" in text
     assert "existing maps" not in text
     assert "ses-mid" not in text
-    assert warnings_of(maker, tmp_path, "--session-label", "pre", "post") == []
-    assert warnings_of(maker, tmp_path) == []
+    assert "existing maps of all sessions" in warnings_of([POST], [PRE, ALL_SESSIONS])[0]
+    assert warnings_of([PRE, POST], [PRE]) == []
 
 
 @pytest.mark.parametrize(
-    ("names", "mapped"),
+    ("mapped", "existing"),
     [
-        (["ses-post_task-tap"], ["sub-01_ses-gone_task-tap"]),
-        (["ses-post_task-tap", "ses-pre_task-other"], ["sub-01_ses-pre_task-other"]),
-        (["ses-post_task-tap", "ses-pre_task-tap_acq-x"], ["sub-01_ses-pre_task-tap_acq-x"]),
-        (["ses-post_task-tap", "ses-pre_task-tap"], ["sub-01_ses-post_task-tap", ALL_SESSIONS]),
+        (["sub-01_ses-gone_task-tap"], [POST]),
+        (["sub-01_ses-pre_task-other"], [POST, "sub-01_ses-pre_task-other"]),
+        ([f"{PRE}_acq-x"], [POST, f"{PRE}_acq-x"]),
+        ([POST, ALL_SESSIONS], [POST, PRE]),
     ],
     ids=["removed", "another task", "another acquisition", "only the same run"],
 )
 def test_runs_that_cannot_be_combined_anyway_are_not_named(
-    maker: BidsMaker, tmp_path: Path, names: Sequence[str], mapped: Sequence[str]
+    mapped: Sequence[str], existing: Sequence[str]
 ) -> None:
-    add(maker, *names)
-    write_maps(tmp_path, *mapped)
-    assert warnings_of(maker, tmp_path, "--session-label", "post") == []
+    assert warnings_of([POST], mapped, existing) == []
+
+
+def test_maps_and_series_are_found_in_the_folders_of_all_sessions(tmp_path: Path) -> None:
+    for name in (
+        f"bids/sub-01/ses-pre/func/{PRE}_bold.nii.gz",
+        "out/sub-01/func/sub-01_task-tap_space-firstBoldref_contrast-a_stat-z_statmap.nii.gz",
+        f"out/sub-01/ses-pre/func/{PRE}_contrast-a_stat-z_statmap.nii.gz",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    settings = make_settings("--session-label", "pre", "--run-id", "1")
+    paths = replace(settings.paths, bids_dir=tmp_path / "bids", output_dir=tmp_path / "out")
+    earlier = find_earlier_runs("01", paths)
+    assert (earlier.mapped, earlier.existing) == ({PRE, ALL_SESSIONS}, {PRE})
+    assert list_run_options(settings.selection) == ["--session-label", "--run-id"]
+    assert list_run_options(make_settings("--task-id", "tap").selection) == []

@@ -1,16 +1,22 @@
 """Faults of a signal are found while all images are read, with file, volume and values."""
 
+from pathlib import Path
+from typing import Any
+
 import nibabel as nb
 import numpy as np
 import pytest
-from data.calls import about, plan_for, problem_of
+from data.calls import about, problem_of
 from data.dataset import BidsMaker
 from data.noisy_run import make_run
 
-from bids_sr.survey.preflight.voxel_checks import check_data
-
 BOLD = "sub-01_task-tap_bold.nii.gz"
 TR = 2.0
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    return BidsMaker(tmp_path / "bids")
 
 
 @pytest.fixture(scope="module")
@@ -18,16 +24,16 @@ def series() -> np.ndarray:
     return np.rint(make_run())
 
 
-def write(maker: BidsMaker, data: np.ndarray, dtype: str, slope: float = 1.0) -> None:
+def write(maker: BidsMaker, data: np.ndarray, dtype: str, slope: float = 1.0) -> Path:
     """Write the run with stored values of a data type and a scaling factor."""
     path = maker.bold(data=data, tr=TR)
-    affine = nb.load(path).affine
-    image = nb.Nifti1Image(data.astype(dtype), affine)
+    image = nb.Nifti1Image(data.astype(dtype), nb.load(path).affine)
     image.header.set_data_dtype(dtype)
     image.header.set_slope_inter(slope, 0)
     image.header.set_xyzt_units("mm", "sec")
     image.header["pixdim"][4] = TR
     nb.save(image, path)
+    return path
 
 
 def wrap(series: np.ndarray) -> np.ndarray:
@@ -37,35 +43,36 @@ def wrap(series: np.ndarray) -> np.ndarray:
 
 
 def test_a_step_of_the_scale_is_refused_with_its_volume(
-    maker: BidsMaker, series: np.ndarray
+    maker: BidsMaker, check_run: Any, series: np.ndarray
 ) -> None:
-    write(maker, np.where(np.arange(60) >= 24, np.rint(series * 1.3), series), "i2")
-    problem_of(check_data(plan_for(maker)), BOLD, "1.30", "24")
+    path = write(maker, np.where(np.arange(60) >= 24, np.rint(series * 1.3), series), "i2")
+    problem_of(check_run(path), BOLD, "1.30", "24")
 
 
 @pytest.mark.parametrize("slope", [1.0, 45.0])
 def test_wrapped_integers_of_a_run_are_refused(
-    maker: BidsMaker, series: np.ndarray, slope: float
+    maker: BidsMaker, check_run: Any, series: np.ndarray, slope: float
 ) -> None:
     wrapped = wrap(series)
-    write(maker, wrapped, "i2", slope)
+    path = write(maker, wrapped, "i2", slope)
     n_wrapped = int((wrapped[..., 0] < 0).sum())
-    problem = problem_of(check_data(plan_for(maker)), BOLD, f"{n_wrapped:,}", "65,536")
+    problem = problem_of(check_run(path), BOLD, f"{n_wrapped:,}", "65,536")
     assert "uint16" in problem.remedy
     # the remedy
-    write(maker, np.where(wrapped < 0, wrapped + 65_536, wrapped), "u2", slope)
-    assert check_data(plan_for(maker)) == ()
+    path = write(maker, np.where(wrapped < 0, wrapped + 65_536, wrapped), "u2", slope)
+    assert check_run(path) == ()
 
 
 def test_wrapped_integers_of_a_structural_image_are_refused(
-    maker: BidsMaker, series: np.ndarray
+    maker: BidsMaker, check_run: Any, series: np.ndarray
 ) -> None:
-    path = maker.path("sub-01_T1w.nii.gz", "anat")
-    nb.save(nb.Nifti1Image(wrap(series[..., 0]).astype("i2"), nb.load(path).affine), path)
-    problem_of(check_data(plan_for(maker)), path.name, "65,536")
+    path = maker.t1w(data=wrap(series[..., 0]).astype("i2"))
+    problem_of(check_run(maker.bold(), t1w=(path,)), path.name, "65,536")
 
 
-def test_integers_with_an_intercept_are_not_wrapped(maker: BidsMaker, series: np.ndarray) -> None:
+def test_integers_with_an_intercept_are_not_wrapped(
+    maker: BidsMaker, check_run: Any, series: np.ndarray
+) -> None:
     """nibabel stores decimals in the full range of integers, so that 0 becomes -32,768."""
     mean = series.mean(axis=-1, keepdims=True)
     edges = np.where(mean > 0.3 * mean.max(), 1000 + (series - mean) / 10, 0)
@@ -75,28 +82,30 @@ def test_integers_with_an_intercept_are_not_wrapped(maker: BidsMaker, series: np
     nb.save(nb.Nifti1Image(image.get_fdata(), image.affine, image.header), path)
     stored = nb.load(path).dataobj.get_unscaled()
     assert stored.min() == -32_768
-    assert check_data(plan_for(maker)) == ()
+    assert check_run(path) == ()
 
 
-def test_clipped_voxels_of_the_brain_are_counted(maker: BidsMaker, series: np.ndarray) -> None:
+def test_clipped_voxels_of_the_brain_are_counted(
+    maker: BidsMaker, check_run: Any, series: np.ndarray
+) -> None:
     top = int(np.quantile(series.mean(-1), 0.98))
     clipped = np.minimum(series, top)
-    write(maker, clipped, "i2")
+    path = write(maker, clipped, "i2")
     n_clipped = int(((clipped[..., 5:] == top).sum(-1) >= 0.05 * 55).sum())
-    (warning,) = check_data(plan_for(maker))
+    (warning,) = check_run(path)
     assert about([warning], BOLD, f"{n_clipped:,}", str(top))
     assert warning.level == "warning"
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.1, 0.15, 0.4])
 def test_alternating_contrasts_are_modeled_up_to_10_percent_and_refused_above(
-    maker: BidsMaker, share: float
+    maker: BidsMaker, check_run: Any, share: float
 ) -> None:
     """The noise of an alternating run is not the difference of its contrasts."""
     data = make_run(shape=(64, 64, 12))
     data[..., 1::2] *= 1 - share
-    write(maker, np.rint(data), "i2")
-    found = check_data(plan_for(maker))
+    path = write(maker, np.rint(data), "i2")
+    found = check_run(path)
     if not share:
         assert found == ()
     elif share <= 0.1:

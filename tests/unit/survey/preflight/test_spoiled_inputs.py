@@ -1,17 +1,13 @@
 """Spoiled inputs are refused by name, neither waited for nor read endlessly."""
 
-import gzip
 import os
+import re
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from data.dataset import BidsMaker
 
 from bids_sr.cli.main import main
-from bids_sr.cli.parser import parse_settings
-from bids_sr.survey.preflight.plan import Plan
-from bids_sr.workflows.call_checks import check
 
 pytestmark = pytest.mark.timeout(120)  # ends a preflight that waits for a pipe
 
@@ -24,10 +20,6 @@ DESCRIPTION = "dataset_description.json"
 def argv(maker: BidsMaker, *more: str) -> list[str]:
     folders = [str(maker.root), str(maker.root.parent / "out")]
     return [*folders, "participant", "--skip-bids-validation", *more]
-
-
-def plan(maker: BidsMaker, *more: str) -> Plan:
-    return check(parse_settings(argv(maker, *more)).resolve(run_uuid="x"))
 
 
 def pipe(name: str) -> Callable[[BidsMaker], None]:
@@ -48,27 +40,11 @@ def endless(name: str) -> Callable[[BidsMaker], None]:
     return spoil
 
 
-def nested(*parts: str) -> Callable[[BidsMaker], None]:
-    """Return a function that writes JSON that is nested too deeply, to a file beside the data."""
-
-    def spoil(maker: BidsMaker) -> None:
-        path = maker.root.parent.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("[" * 100_000)
-
-    return spoil
-
-
-def header(offset: int, content: bytes) -> Callable[[BidsMaker], None]:
-    """Return a function that writes bytes into the header of the run."""
-
-    def spoil(maker: BidsMaker) -> None:
-        path = maker.path(BOLD, "func")
-        data = bytearray(gzip.decompress(path.read_bytes()))
-        data[offset : offset + len(content)] = content
-        path.write_bytes(gzip.compress(data, 1))
-
-    return spoil
+def nested_output(maker: BidsMaker) -> None:
+    """Write JSON that is nested too deeply to the output directory."""
+    path = maker.root.parent / "out" / DESCRIPTION
+    path.parent.mkdir()
+    path.write_text("[" * 100_000)
 
 
 def bytes_in_a_name(maker: BidsMaker) -> None:
@@ -83,11 +59,7 @@ def bytes_in_a_name(maker: BidsMaker) -> None:
         (pipe(TABLE), TABLE),
         (pipe(SIDECAR), SIDECAR),
         (endless(SIDECAR), SIDECAR),
-        (endless(DESCRIPTION), DESCRIPTION),
-        (nested("bids", DESCRIPTION), f"bids/{DESCRIPTION}"),
-        (nested("out", DESCRIPTION), f"out/{DESCRIPTION}"),
-        (nested("bids", "sub-01", "func", SIDECAR), SIDECAR),
-        (header(108, np.float32(np.inf).tobytes()), BOLD),  # position of the data
+        (nested_output, f"out/{DESCRIPTION}"),
         (bytes_in_a_name, "\\xff"),
     ],
 )
@@ -98,12 +70,10 @@ def test_a_spoiled_file_is_refused_by_name(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     spoil(maker)
-    problems = plan(maker).problems
-    assert len([problem for problem in problems if file in problem.what and problem.remedy]) == 1
     assert main(argv(maker, "--dry-run")) == 2
-    output = capsys.readouterr()
-    assert file in "".join(output.err.split())
-    assert "Traceback" not in output.err
+    output = "".join(capsys.readouterr().err.split())
+    assert re.search(rf"{re.escape(file)}[^:]*why:.*fix:", output)
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("option", ["--bids-filter-file", "--config-file", "--roi"])
@@ -132,13 +102,3 @@ def test_a_file_of_an_option_that_is_nested_too_deeply_is_refused(
     path = file.parent if option == "--derivatives" else file
     assert main(argv(maker, option, str(path), "--dry-run")) == 2
     assert name in "".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.parametrize("value", [[10**400] * 6, [float("nan")] * 6, [1e300] * 6, ["0"] * 6])
-def test_slice_times_that_are_not_times_are_left_out_with_a_notice(
-    maker: BidsMaker, value: list[object]
-) -> None:
-    maker.bold(sidecar={"SliceTiming": value})
-    found = plan(maker)
-    assert any("SliceTiming" in notice.why for notice in found.warnings)
-    assert found.subjects[0].runs[0].slice_timing is None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from data.calls import about, plan_for
+from data.calls import plan_for
 from data.dataset import BidsMaker
 
 from bids_sr.survey.preflight.plan import Plan
@@ -56,23 +56,3 @@ def test_labels_do_not_depend_on_the_selection(alike: BidsMaker) -> None:
         labels = labels_of(plan_for(alike, *BASELINE, *options.split()))
         assert labels
         assert labels.items() <= expected.items()
-
-
-def test_requested_names_have_one_meaning_in_all_runs(maker: BidsMaker) -> None:
-    write_run(maker, "sub-01_task-other_run-1", ["thumb", "little"])
-    write_run(maker, "sub-01_task-other_run-2", ["thumb"])
-    requests = ("Thumb=little", "X=thumb-little", "thumb", "y=2*thumb")
-    plan = plan_for(maker, *BASELINE, "--task-id", "other", "--contrasts", *requests)
-    assert plan.problems == ()
-    expected = {
-        "Thumb": {"little": 1.0},
-        "X": {"thumb": 1.0, "little": -1.0},
-        "thumb2": {"thumb": 1.0},
-        "y": {"thumb": 2.0},
-    }
-    first, second = (plan.contrasts[run.bold] for run in plan.runs)
-    assert first == expected
-    assert second == {name: expected[name] for name in ("thumb2", "y")}
-    notes = [notice for notice in plan.warnings if "is named" in notice.why]
-    assert [note.level for note in notes] == ["note"]
-    assert about(notes, "thumb", "thumb2")

@@ -8,15 +8,16 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import nibabel as nb
 import numpy as np
 import pytest
 import torch
-from data.calls import arguments, only_run, plan_for, settings_for
+from data.calls import about, arguments, only_run, plan_for, problem_of, settings_for
 from data.dataset import BidsMaker, snapshot
+from data.records import make_run, make_settings
 from graphmaker import stage_minutes
 
 from bids_sr.cli import main, participant_level
@@ -28,8 +29,11 @@ from bids_sr.spatial.matrices import kspace_crop
 from bids_sr.spatial.transforms import resize_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import get_operator
-from bids_sr.survey.bids.inputs import BoldRun
+from bids_sr.survey.bids.inputs import BoldRun, Subject
+from bids_sr.survey.bids.retrospective_plan import RETROSPECTIVE_RULES, note_retrospective
+from bids_sr.survey.notices import judge
 from bids_sr.survey.preflight import validator
+from bids_sr.survey.preflight.directories import judge_directories
 from bids_sr.survey.preflight.plan import Plan
 from bids_sr.survey.preflight.plan_text import dry_run_text
 from bids_sr.survey.preflight.voxel_checks import check_data
@@ -105,11 +109,6 @@ def reference_of(run: BoldRun) -> BoldRun:
     assert run.truth is not None
     assert run.truth.series is not None
     return run.truth.series
-
-
-def problems(maker: BidsMaker, *options: str) -> str:
-    found = plan_for(maker, "--retrospective", *options).problems
-    return "\n".join(map(str, found))
 
 
 @dataclass(frozen=True)
@@ -315,17 +314,17 @@ def test_copies_can_be_downsampled_by_the_operator_that_tv_assumes(
     ],
 )
 def test_a_network_that_assumes_another_operator_than_the_data_is_reported(
-    maker: BidsMaker, options: tuple[str, ...], differs: bool
+    options: tuple[str, ...], differs: bool
 ) -> None:
     method = () if "--sr-method" in options else ("--sr-method", "tv")
-    plan = plan_for(maker, "--retrospective", *method, *options)
-    texts = [str(notice) for notice in plan.warnings if notice.level == "warning"]
-    assert any("evaluation.retrospective_operator=" in text for text in texts) is differs
+    warnings = [*note_retrospective((), make_settings("--retrospective", *method, *options))]
+    assert [warning.level for warning in warnings] == ["warning"] * differs
+    assert all("evaluation.retrospective_operator=" in warning.why for warning in warnings)
 
 
-def test_noise_is_only_added_after_a_crop_of_kspace(maker: BidsMaker) -> None:
+def test_noise_is_only_added_after_a_crop_of_kspace() -> None:
     with pytest.raises(UsageError, match="retrospective_operator"):
-        settings_for(maker, "--retrospective", "noisy", *TRILINEAR)
+        make_settings("--retrospective", "noisy", *TRILINEAR)
 
 
 def test_slices_are_averaged_if_the_factor_makes_them_thicker(maker: BidsMaker) -> None:
@@ -418,53 +417,57 @@ def test_runs_of_a_session_share_one_pair_and_only_selected_runs_are_prepared(
     assert {"2 × 2 × 4 mm" in run.sidecar["Description"] for run in subject.runs} == {True}
 
 
-def test_runs_of_two_resolutions_in_one_session_are_rejected(maker: BidsMaker) -> None:
-    maker.bold("sub-01_task-zoom", zooms=(3.0, 3.0, 4.0), n_volumes=60)
-    maker.events("sub-01_task-zoom", rows=BLOCKS[:5])
-    message = problems(maker, "--strict")
-    assert TAP in message
-    assert "--task-id" in message
-    assert problems(maker, "--task-id", "tap") == ""
+def judge_runs(*runs: BoldRun, options: tuple[str, ...] = ()) -> list[Notice]:
+    """Return the problems of the runs of a participant that are to be downsampled."""
+    subject = Subject(label="01", t1w=(), runs=runs)
+    return [*judge(RETROSPECTIVE_RULES, subject, make_settings("--retrospective", *options))]
+
+
+def test_runs_of_two_resolutions_in_one_session_are_rejected() -> None:
+    runs = make_run(zooms=ZOOMS), make_run("sub-01_task-zoom", zooms=(3.0, 3.0, 4.0))
+    problem_of(judge_runs(*runs), "sub-01_task-zoom", TAP, "--task-id")
+    assert judge_runs(runs[0]) == []
 
 
 @pytest.mark.parametrize(
-    ("size", "options", "numbers"),
+    ("shape", "options", "numbers"),
     [
-        ((24, 24, 6, 12), (), ("2 of 12 volumes",)),
-        ((24, 24, 6, 5), (), ("0 of 5 volumes",)),
-        ((6, 24, 6, 80), (), ("3 × 12",)),
-        ((24, 24, 6, 80), ("--sr-factor", "2", "2", "4"), ("1 slice",)),
+        ((24, 24, 6, 12), (), "2 of 12 volumes"),
+        ((24, 24, 6, 5), (), "0 of 5 volumes"),
+        ((6, 24, 6, 80), (), "3 × 12"),
+        ((24, 24, 6, 80), ("--sr-factor", "2", "2", "4"), "1 slice"),
     ],
 )
-def test_a_run_too_small_is_rejected_even_without_events(
-    size: tuple[int, ...], options: tuple[str, ...], numbers: tuple[str, ...], maker: BidsMaker
+def test_a_run_too_small_is_rejected(
+    shape: tuple[int, ...], options: tuple[str, ...], numbers: str
 ) -> None:
-    maker.bold(zooms=ZOOMS, data=series(size))
-    file_of(maker, "events.tsv").unlink()
-    found = plan_for(maker, "--retrospective", *options).problems
-    assert any(
-        all(number in problem.why for number in numbers) and problem.remedy for problem in found
-    )
+    run = make_run(has_events=False)
+    run = replace(run, header=replace(run.header, shape=shape))
+    problem_of(judge_runs(run, options=options), TAP, numbers)
 
 
 def test_a_run_too_short_without_the_volumes_of_the_pair_is_rejected(maker: BidsMaker) -> None:
     maker.bold(zooms=ZOOMS, n_volumes=25)
     types = ("thumb", "little")
     maker.events(rows=[(2.0 + 6 * k, 4.0, types[k % 2]) for k in range(4)])
-    assert " 15 volumes" in problems(maker)
+    problems = plan_for(maker, "--retrospective", "--sr-factor", "2", "2", "4").problems
+    for value in ("15 volumes", "1 slice"):
+        assert len(about(problems, TAP, value)) == 1
 
 
 def test_results_with_and_without_retrospective_do_not_mix(maker: BidsMaker) -> None:
+    def judge_output(*options: str) -> list[Notice]:
+        return [*judge_directories(settings_for(maker, *options))]
+
     out = maker.root.parent / "out"
-    (out / "sub-01/func").mkdir(parents=True)
+    for folder in ("sub-01/func", "logs/1"):
+        (out / folder).mkdir(parents=True)
     (out / "sub-01/func/x_bold.nii.gz").touch()
-    assert "--retrospective" in problems(maker)
-    (out / "sourcedata/retrospective").mkdir(parents=True)
-    (out / "logs/1").mkdir(parents=True)
     (out / "logs/1/settings.toml").touch()
-    assert problems(maker) == ""
-    (problem,) = plan_for(maker, "--sr-method", "sbl", "--sr-factor", "2").problems
-    assert "--retrospective" in problem.why
+    problem_of(judge_output("--retrospective"), str(out), "--retrospective")
+    (out / "sourcedata/retrospective").mkdir(parents=True)
+    assert judge_output("--retrospective") == []
+    problem_of(judge_output(), str(out), "--retrospective")
 
 
 def test_a_dry_run_reports_the_copies_and_writes_nothing(maker: BidsMaker) -> None:
