@@ -120,10 +120,12 @@ def draw_network_overview(
     """Draw the screen of a network that is better than the method of the first verdict.
 
     It is below the first screen, whose answers do not change. `first_evidence` is that of the
-    first verdict.
+    first verdict. If its method was not applied, a network without detail that may be interpreted
+    does not change the maps to use, either.
     """
     best = run.evidence.best
-    if best != first_evidence.best:
+    is_used = run.evidence.result.shown is not None or not first_evidence.not_applied
+    if best != first_evidence.best and is_used:
         title = f"{page.title} · {best}"
         yield from _draw_first_screen(run, page, "networkOverview", "networkError", title)
 
