@@ -1,13 +1,14 @@
 """Harm of wrong detail by width, and two candidates for the safe map, in draws called recovered.
 
 python benchmarks/safe_map.py draw DATA OUT SEED[:SLICES,...[:KIND,...]] ...
-python benchmarks/safe_map.py table OUT
+python benchmarks/safe_map.py table OUT [NAME]
 
 Draws are as of `drawn_worlds.py`, but the run is first tested at half the resolution. If only the
 fineness might refuse its detail, the run is super-resolved, and its effect is compared with the
 known activity: in all frequencies, in active voxels and in the brain, after the same smoothing of
 map and activity. OUT has a file of values per draw, and the effects at half the resolution, so
-that another rule needs no new draws. If the detail is wrong, intervals are tested, too.
+that another rule needs no new draws. If the detail is wrong, intervals are tested, too, in some
+seeds. NAME is that of the table; by default safe_map, with a table of intervals.
 
 Candidates are smoothing of the map by 5 mm, and detail up to 4/3 of the acquired Nyquist frequency
 with smoothing by 4 mm (acquired voxels of 6 mm).
@@ -337,10 +338,10 @@ def tabulate_intervals(draws: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
 
 def main() -> int:
     """Draw the missing draws, or write the tables."""
-    if len(sys.argv) == 3 and sys.argv[1] == "table":
+    if len(sys.argv) in (3, 4) and sys.argv[1] == "table":
         draws = [json.loads(file.read_text()) for file in sorted(Path(sys.argv[2]).glob("*.json"))]
         keep(
-            "safe_map",
+            sys.argv[3] if len(sys.argv) == 4 else "safe_map",
             "Harm of the detail of `sbl` in draws called recovered, by map",
             tabulate(draws),
             remarks=[
@@ -357,6 +358,8 @@ def main() -> int:
                 ),
             ],
         )
+        if len(sys.argv) == 4:
+            return 0
         keep(
             "safe_map_intervals",
             "Intervals in recovered draws with wrong detail",
