@@ -30,6 +30,9 @@ class TolerantStream:
         """Write text and return the number of characters."""
         try:
             return self._stream.write(text)
+        except UnicodeEncodeError:  # such as half of a surrogate pair in a sidecar
+            encoding = self._stream.encoding
+            return self._stream.write(text.encode(encoding, "replace").decode(encoding))
         except BrokenPipeError:
             self._detach()
             return len(text)

@@ -80,6 +80,7 @@ ALL_TYPE = "typeAll"
 
 _MAX_LABEL_LENGTH = 80  # characters, because labels are part of file names
 _CHECKSUM_LENGTH = 8  # characters
+_LARGEST_AMPLITUDE = 1e6  # of events, and the inverse of the smallest
 _MIN_SIMILARITY = 0.75  # ratio of difflib between an unknown name and a suggested name
 _NUMBER_SIGNS = {"+": "plus", "-": "minus"}
 _SYMBOLS = {
@@ -238,6 +239,12 @@ def read_modulation(
         if amplitude is None:
             reason = (
                 f"the modulation of an event of type {name!r} is not a number, but {cell_text!r}"
+            )
+            return default_amplitudes, reason
+        if amplitude and not 1 / _LARGEST_AMPLITUDE <= abs(amplitude) <= _LARGEST_AMPLITUDE:
+            reason = (
+                f"the modulation of an event of type {name!r} is {cell_text}, but must be 0 or"
+                f" between {1 / _LARGEST_AMPLITUDE:g} and {_LARGEST_AMPLITUDE:g}"
             )
             return default_amplitudes, reason
         amplitudes.append(amplitude)

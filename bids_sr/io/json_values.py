@@ -9,12 +9,20 @@ from typing import Any
 def parse_json(text: str | bytes) -> Any:
     """Return the value of a JSON text.
 
-    Raises `ValueError` if the text is not valid, or nested more deeply than can be read.
+    Raises `ValueError` if the text is not valid, nested more deeply than can be read, or contains
+    an integer that is too large for a float.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_parse_integer)
     except RecursionError as error:
         raise ValueError("lists or objects are nested too deeply") from error
+
+
+def _parse_integer(digits: str) -> int:
+    """Return an integer; `ValueError` if it is too large for a float."""
+    if math.isinf(float(digits)):
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
 
 
 def as_number(value: object, absent: float = math.nan) -> float:

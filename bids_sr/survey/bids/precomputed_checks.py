@@ -12,9 +12,10 @@ import numpy as np
 from bids_sr.io.confound_names import MOTION_PARAMETERS, find_renamed_columns
 from bids_sr.io.fields_of_view import REORDER_FIX, corner_distance, turned_corner_distance
 from bids_sr.io.image_header import Header
-from bids_sr.io.notices import Notice
+from bids_sr.io.notices import InvalidInput, Notice
 from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
+from bids_sr.spatial.itk_files import read_itk
 from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.notices import input_error, problem
@@ -23,6 +24,7 @@ _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransfo
 # Largest distance between copies of one grid. Rounding of the float32 quaternion of a qform can
 # rotate an oblique grid by 1e-3 rad.
 _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
+_LARGEST_SCALE = 8.0  # of volumes, in a transform between images of a participant
 _N_LISTED_COLUMNS = 8  # largest number of columns that a message lists
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
 
@@ -98,7 +100,12 @@ def _find_transform_fault(path: Path, count: int) -> str:
             else "a single transform is expected from the file name"
         )
         return f"the file contains {len(types)} transforms, but {expectation}"
-    return ""
+    try:
+        scales = np.abs(np.linalg.det(read_itk(path)[:, :3, :3]))
+    except InvalidInput:
+        return "some transforms are incomplete or contain non-numeric values"
+    extreme = scales[(scales < 1 / _LARGEST_SCALE) | (scales > _LARGEST_SCALE)]
+    return f"a transform changes volumes by a factor of {extreme[0]:.2g}" if extreme.size else ""
 
 
 def count_dummies(path: Path, n_volumes: int) -> int:

@@ -1,5 +1,6 @@
 """High-resolution reference of a run (``--truth``): a measured series or known activation."""
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -247,7 +248,7 @@ def _read_mean_signal(path: Path, root: Path) -> float | None:
     signal = sidecar.get("MeanSignal")
     if sidecar.get("Units") not in _PERCENT_UNITS or not isinstance(signal, int | float):
         return None
-    return float(signal) if signal > 0 else None
+    return float(signal) if 0 < signal < math.inf else None
 
 
 def _has_other_factor(path: Path, run: BoldRun) -> bool:

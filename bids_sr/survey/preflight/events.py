@@ -281,11 +281,24 @@ def invalid_times(table: EventsTable) -> Iterator[Notice]:
         )
 
 
-def wide_rows(table: EventsTable) -> Iterator[Notice]:
-    """Reject a row with more cells than columns."""
+def uneven_rows(table: EventsTable) -> Iterator[Notice]:
+    """Reject a row with more cells than columns, or without a cell for its type."""
     if line := _find_wide_line(table):
         fix = "Each line must have the same number of cells as the header line."
         yield problem(table.path, f"line {line} has more cells than the header line", fix)
+    if line := _find_short_line(table):
+        fix = "Separate cells by tabs, and write n/a for a missing value."
+        yield problem(table.path, f"line {line} has no cell for trial_type", fix)
+
+
+def _find_short_line(table: EventsTable) -> int:
+    """Return the first line that ends after the duration, before its type; 0 without such."""
+    lines = (
+        line
+        for line, record in table.records
+        if record.get("trial_type", "") is None and record["duration"] is not None
+    )
+    return next(lines, 0)
 
 
 def _find_wide_line(table: EventsTable) -> int:
@@ -296,7 +309,7 @@ def _find_wide_line(table: EventsTable) -> int:
 
 def no_types(table: EventsTable) -> Iterator[Notice]:
     """Reject a table without a trial type to model, unless a row explains why."""
-    if table.types or table.invalid_records or _find_wide_line(table):
+    if table.types or table.invalid_records or _find_wide_line(table) or _find_short_line(table):
         return
     fix = f"{_FORM_FIX}. {_RESTING_STATE_FIX}"
     if marks := {row.trial_type for row in table.rows} & MISSING_MARKS:
@@ -410,7 +423,7 @@ TABLE_RULES = (
     missing_types,
     untimed_events,
     invalid_times,
-    wide_rows,
+    uneven_rows,
     no_types,
     modulation,
     repeated_events,

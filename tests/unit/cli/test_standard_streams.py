@@ -1,11 +1,14 @@
 """Closed standard streams, a removed working directory, and an ASCII locale."""
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from bids_sr.cli.standard_streams import TolerantStream
 
 PROGRAM = """
 import os
@@ -64,3 +67,10 @@ def test_a_file_name_with_accents_is_shown_in_an_ascii_locale(tmp_path: Path) ->
     )
     assert process.returncode == 2
     assert file.name in process.stderr.decode()
+
+
+def test_text_that_cannot_be_encoded_is_replaced() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    TolerantStream(stream).write("plane \ud800\n")
+    stream.seek(0)
+    assert stream.read() == "plane ?\n"

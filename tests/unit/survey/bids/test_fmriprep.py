@@ -318,6 +318,12 @@ def change_lines(path: Path, change: Callable[[list[str]], list[str]]) -> None:
         ),
         (HMC, lambda lines: lines[1:], []),
         (COREG, lambda lines: [*lines, *lines[1:]], ["2"]),
+        (COREG, lambda lines: [re.sub("^(Par.*?:).*", r"\1 1 0 0", line) for line in lines], []),
+        (
+            COREG,
+            lambda lines: [re.sub("^(Par.*?:).*", r"\1" + 12 * " 0", x) for x in lines],
+            ["0"],
+        ),
         (TABLE, lambda lines: lines[:-1], ["29", "30"]),
         (
             TABLE,

@@ -240,3 +240,20 @@ def test_a_row_with_more_cells_than_columns_is_refused(tmp_path: Path) -> None:
     notices = judge_table(events.read_events_table(path))
     problem_of([notice for notice in notices if notice.level == "error"], str(path), "3")
     assert about(notices, str(path), "'task'")
+
+
+@pytest.mark.parametrize("row", ["62\t14 thumb", "62\t14"])
+def test_a_row_that_ends_before_its_type_is_refused(tmp_path: Path, row: str) -> None:
+    text = f"onset\tduration\ttrial_type\n5\t1\tthumb\n{row}\n"
+    (path := tmp_path / TABLE).write_text(text)
+    notices = judge_table(events.read_events_table(path))
+    problem_of([notice for notice in notices if notice.level == "error"], str(path), "3")
+
+
+@pytest.mark.parametrize("size", ["1e100", "1e-300", "-1e7"])
+def test_extreme_modulation_is_not_used(tmp_path: Path, size: str) -> None:
+    text = f"onset\tduration\ttrial_type\tmodulation\n5\t1\tthumb\t{size}\n9\t1\tthumb\t1\n"
+    (path := tmp_path / TABLE).write_text(text)
+    table = events.read_events_table(path)
+    assert {row.amplitude for row in table.rows} == {1.0}
+    assert [notice.level for notice in about(judge_table(table), str(path), size)] == ["warning"]

@@ -47,6 +47,12 @@ def nested_output(maker: BidsMaker) -> None:
     path.write_text("[" * 100_000)
 
 
+def long_number(maker: BidsMaker) -> None:
+    """Write a number that no float can hold to the sidecar."""
+    path = next(maker.root.rglob(SIDECAR))
+    path.write_text(path.read_text().replace("{", f'{{"EchoTime": 1{"0" * 400}, ', 1))
+
+
 def bytes_in_a_name(maker: BidsMaker) -> None:
     path = maker.path(BOLD, "func")
     os.rename(path, os.fsencode(path.parent) + b"/sub-01_task-\xff_bold.nii.gz")
@@ -60,6 +66,7 @@ def bytes_in_a_name(maker: BidsMaker) -> None:
         (pipe(SIDECAR), SIDECAR),
         (endless(SIDECAR), SIDECAR),
         (nested_output, f"out/{DESCRIPTION}"),
+        (long_number, SIDECAR),
         (bytes_in_a_name, "\\xff"),
     ],
 )
