@@ -15,6 +15,7 @@ from bids_sr.io.image_header import Header
 from bids_sr.io.notices import Notice
 from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
+from bids_sr.survey.bids import headers
 from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.notices import input_error, problem
@@ -25,6 +26,18 @@ _LINEAR_TYPES = ("AffineTransform", "MatrixOffsetTransformBase", "Euler3DTransfo
 _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
 _N_LISTED_COLUMNS = 8  # largest number of columns that a message lists
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
+
+
+def judge_volume(path: Path) -> Iterator[Notice]:
+    """Reject an image that is not 3D."""
+    header = headers.read_header(path)
+    yield from headers.note_header(header)
+    if len(headers.squeezed_shape(header)) != 3:
+        yield problem(
+            path,
+            f"the image shape is {header.shape}, but a 3D image is expected",
+            "Run fMRIPrep again.",
+        )
 
 
 def judge_grid(
