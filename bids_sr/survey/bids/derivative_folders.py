@@ -63,11 +63,10 @@ def _open_folder(name: str, root: Path, bids_dir: Path) -> DerivativeFolder:
     return DerivativeFolder(root=root, name=name or program_name, program=program, version=version)
 
 
-def _refusal(
-    root: Path, reason: str, fix: str = "Specify the fMRIPrep output directory."
-) -> InputError:
+def _refusal(root: Path, reason: str, fix: str = "") -> InputError:
     """Return the error of a wrong directory; another one is proposed, or else the `fix`."""
-    return input_error(root / _DESCRIPTION, reason, _propose_folder(root) or fix)
+    remedy = _propose_folder(root) or fix or "Specify the fMRIPrep output directory."
+    return input_error(root / _DESCRIPTION, reason, remedy)
 
 
 def _propose_folder(root: Path) -> str:

@@ -102,8 +102,16 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
     notices += judge_data_set(settings, data_set, notices)
     notices += region_choice.notices
     notices += note_unused_reference(settings, data_set.subjects)
+    planned = _select_planned(data_set, models)
+    skipped: dict[str, tuple[Notice, ...]] = {}
+    problems = tuple(dict.fromkeys(filter(is_problem, notices)))
+    if not settings.run.strict:
+        planned, skipped, problems = exclude(problems, data_set.files_by_run, planned)
     plan = Plan(
-        subjects=_select_planned(data_set, models),
+        subjects=planned,
+        skipped=skipped,
+        problems=problems,
+        warnings=tuple(filterfalse(is_problem, notices)),
         contrasts=models.contrasts,
         over_runs=models.over_runs,
         type_order={**data_set.type_order, **data_set.task_types},
@@ -113,11 +121,6 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
         atlas_spaces=atlas_spaces,
         combines_all_runs=settings.activation.combine_all_runs,
     )
-    problems = tuple(dict.fromkeys(filter(is_problem, notices)))
-    if not settings.run.strict:
-        remaining, skipped, problems = exclude(problems, data_set.files_by_run, plan.subjects)
-        plan = replace(plan, subjects=remaining, skipped=skipped)
-    plan = replace(plan, problems=problems, warnings=tuple(filterfalse(is_problem, notices)))
     unfit = {
         (notice.subject, notice.run)
         for notice in (*model_choice.notices, *model_notices)

@@ -170,7 +170,6 @@ def judge_owner(settings: Settings) -> Iterator[Notice]:
         return
     name, version = read_generator(description)
     dataset = _read_source(description)
-    expected_datasets = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     reason = ""
     if name != RESULTS:
         reason = (
@@ -182,22 +181,17 @@ def judge_owner(settings: Settings) -> Iterator[Notice]:
             f"the output directory contains results of bids-sr {version}, but this is version"
             f" {__version__}"
         )
-    elif (
-        dataset is not None
-        and dataset not in expected_datasets
-        and (dataset / description.name).is_file()
-    ):
+    elif dataset not in (None, paths.bids_dir.resolve(), paths.retrospective_dir.resolve()):
         reason = f"the output directory contains results of another dataset, {dataset}"
     if reason:
         yield problem(paths.output_dir, reason, fix)
 
 
 def _read_source(description: Path) -> Path | None:
-    """Return the data set that a dataset description of results names, None if there is none."""
+    """Return the data set that results were computed from, None if it does not exist."""
     source = str(as_mapping(read_object(description).get("DatasetLinks")).get("raw", ""))
-    if not source:
-        return None
-    return (description.parent / unquote(source.removeprefix("file://"))).resolve()
+    dataset = (description.parent / unquote(source.removeprefix("file://"))).resolve()
+    return dataset if source and (dataset / description.name).is_file() else None
 
 
 def _find_unrelated_file(paths: Paths) -> Path | None:

@@ -69,12 +69,10 @@ class TypesOfRun:
     is_clear: bool = False
 
     @classmethod
-    def all_described(
-        cls, types: Sequence[str], table: Path = Path(), events: "Events | None" = None
-    ) -> "TypesOfRun":
+    def all_described(cls, types: Sequence[str], table: Path = Path()) -> "TypesOfRun":
         """Return types that all have default contrasts."""
         names = tuple(types)
-        return cls(modeled=names, described=names, averaged=names, table=table, events=events)
+        return cls(modeled=names, described=names, averaged=names, table=table)
 
 
 def assess_types(
@@ -107,9 +105,10 @@ def assess_types(
     assert run.events is not None
     modeled = [name for name in types if name not in pauses]
     assessed = replace(
-        TypesOfRun.all_described(modeled, run.events, events),
+        TypesOfRun.all_described(modeled, run.events),
         unmodeled={**reasons, **dict.fromkeys(pauses, "it is taken for rest")},
         pauses=pauses,
+        events=events,
     )
     return assessed if design is None else _assign_roles(assessed, design, run)
 
