@@ -16,7 +16,7 @@ from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.bids.retrospective_plan import as_downsampled, note_retrospective
 from bids_sr.survey.notices import (
     Choice,
-    InputError,
+    attempt,
     attribute,
     is_problem,
     judge,
@@ -131,10 +131,8 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
 
 def _read_regions(data_set: Survey, settings: Settings) -> Choice[regions.Regions]:
     """Read the regions of interest and the atlas; there are none if they cannot be used."""
-    try:
-        choice = regions.read_regions(settings, data_set.subjects)
-    except InputError as error:
-        choice = Choice(value=regions.Regions({}, {}), notices=error.problems)
+    none = regions.Regions({}, {})
+    choice = attempt(none, regions.read_regions, settings, data_set.subjects)
     return replace(choice, notices=tuple(attribute(choice.notices, code="space")))
 
 
