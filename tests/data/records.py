@@ -84,7 +84,7 @@ def plan_run(run: BoldRun, table: EventsTable, settings: Settings) -> Plan:
     notices = [
         *judge(TABLE_RULES, table),
         *judge(RUN_RULES, table, run.bold, run.duration),
-        *attribute(judge(TYPE_RULES, run, types, settings), *run.owner),
+        *attribute(judge(TYPE_RULES, types), *run.owner),
         *choice.notices,
     ]
     models = LinearModels(

@@ -13,7 +13,7 @@ from bids_sr.io.region_names import is_file
 from bids_sr.survey.bids import dataset_checks, headers
 from bids_sr.survey.bids.acquired_matrix import with_acquired_matrix
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.fmriprep import find_anatomy, judge_anatomy, judge_surfaces
+from bids_sr.survey.bids.fmriprep_anatomy import find_anatomy, judge_anatomy, judge_surfaces
 from bids_sr.survey.bids.layout import Index
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat
 from bids_sr.survey.bids.run_files import note_parts, select_magnitudes

@@ -87,6 +87,11 @@ def applies_to(file: Path, image: Path) -> bool:
     return all(image_entities.get(key) == value for key, value in parse_entities(file).items())
 
 
+def is_in_own_space(path: Path) -> bool:
+    """Return whether an image is a volume in its own space, and not in another ``space-``."""
+    return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
+
+
 def is_magnitude(path: Path) -> bool:
     """Return whether an image is neither phase, real nor imaginary part."""
     return parse_entities(path).get("part", "mag") == "mag"

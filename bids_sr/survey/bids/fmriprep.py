@@ -1,4 +1,4 @@
-"""Precomputed fMRIPrep results (``--derivatives``) of participants and runs, and their rules.
+"""Precomputed fMRIPrep results (``--derivatives``) of runs, and their rules.
 
 File names and default outputs depend on the fMRIPrep version:
 
@@ -25,24 +25,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from xml.etree import ElementTree
 
-from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.frozen import frozen
 from bids_sr.io.notices import Notice
-from bids_sr.io.template_files import DEFAULT_SPACE, available_templates
 from bids_sr.survey.bids import headers, slice_axis
 from bids_sr.survey.bids.content import missing_content_reason, require_content
 from bids_sr.survey.bids.entities import (
     RUN_KEYS,
     file_stem,
+    is_in_own_space,
     is_magnitude,
     parse_entities,
     same_run,
 )
 from bids_sr.survey.bids.inheritance import parse_suffix, read_object
 from bids_sr.survey.bids.inputs import BoldRun
-from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.bids.layout import IMAGES
 from bids_sr.survey.bids.precomputed import (
     DerivativeFolder,
@@ -54,11 +51,11 @@ from bids_sr.survey.bids.precomputed_checks import (
     count_dummies,
     judge_grid,
     judge_transforms,
+    judge_volume,
 )
 from bids_sr.survey.notices import Choice, InputError, input_error, judge, note, problem
 
 _KEYS_WITHOUT_DIRECTION = tuple(key for key in RUN_KEYS if key != "direction")
-_TISSUES = ("GM", "WM", "CSF")
 _ANAT_SPACES = ("T1w", "anat")  # spaces that a boldref may be registered to
 _OTHER_TARGETS = (*_ANAT_SPACES, "T2w", "session", "subject")
 _HMC_NAMES = (
@@ -77,289 +74,22 @@ _CONFOUNDS_NAMES = (
 _FIELD_MAP_XFM = re.compile(
     r"from-boldref_to-([0-9A-Za-z]+)_mode-image(_desc-[0-9A-Za-z]+)?_xfm\.txt"
 )
-# end of a file name, and the name of the surface; later files take precedence
-_SURFACES = (
-    ("smoothwm", "white"),  # versions before 23.2 only write the smoothed white surface
-    ("white", "white"),
-    ("pial", "pial"),
-    ("desc-reg_sphere", "sphere"),
-    ("space-fsaverage_desc-reg_sphere", "sphere"),
-)
 _BOLDREF_STEMS = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
-_MASK = "brain mask on the BOLD grid"
-_COREGISTRATION = "registration to T1w"
-_TABLE = "confounds"
-_ANATOMY = "T1w image with a brain mask"
-_MAPS = "tissue maps (label-{GM,WM,CSF}_probseg)"
-_MOTION = "head motion"
-# Output that may be missing → how to make fMRIPrep write it. Sources are the documentation of
-# fMRIPrep and the lists of outputs in its tests.
-_OPTIONS = {
-    _MASK: (
-        "fMRIPrep writes this file with `--output-spaces func`, and by default since version"
-        " 23.2.3"
-    ),
-    _COREGISTRATION: (
-        "fMRIPrep writes this file by default since version 20.2; version 26.0 and later"
-        " require `--bold-coreg-level run`"
-    ),
-    _TABLE: "fMRIPrep writes this file with `--level full`, the default",
-    _MOTION: (
-        "fMRIPrep writes this file by default since version 22.1; earlier versions include"
-        " the motion parameters in the confounds file"
-    ),
-    _ANATOMY: "fMRIPrep always writes this file to the anat directory",
-    _MAPS: "fMRIPrep always writes these files to the anat directory",
-}
-
-
-def find_anatomy(
-    sources: Sequence[DerivativeFolder], label: str, images: Sequence[Path]
-) -> Choice[PrecomputedAnat | None]:
-    """Choose the anatomical derivatives of a participant: of the first directory that has them.
-
-    These are a preprocessed T1w image with a brain mask, and files that belong to it. The session
-    of the first of the `images`, the T1w images of the data set, is preferred. Raises `InputError`
-    if no directory contains the participant.
-    """
-    if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
-        raise InputError([_describe_missing_participant(sources, label)])
-    session = parse_entities(images[0]).get("session") if images else None
-    notices: list[Notice] = []
-    for origin in sources:
-        for folder in _list_anat_folders(origin.root / f"sub-{label}", session):
-            files = [path for path in sorted(folder.glob("sub-*_*")) if _is_in_own_space(path)]
-            endings = tuple(f"_desc-preproc_T1w{extension}" for extension in IMAGES)
-            preproc = next((path for path in files if path.name.endswith(endings)), None)
-            if preproc is None:
-                continue
-            if (mask := _find_matching(files, preproc, "_desc-brain_mask")) is not None:
-                anat = _collect_anatomy(origin, files, preproc, mask)
-                return Choice(value=anat, notices=tuple(notices))
-            text = (
-                "no brain mask was found for this image, so the anatomical images are"
-                " processed by bids-sr."
-            )
-            notices.append(note(preproc, text))
-    if sources:
-        programs = " and ".join(origin.text for origin in sources)
-        missing_text = _describe_missing({_ANATOMY: _OPTIONS[_ANATOMY]})
-        text = (
-            f"the {programs} output does not include the {missing_text}, so the anatomical images"
-            " are processed by bids-sr."
-        )
-        notices.append(note(f"sub-{label}", text))
-    return Choice(value=None, notices=tuple(notices))
-
-
-def _describe_missing_participant(sources: Sequence[DerivativeFolder], label: str) -> Notice:
-    """Return the problem of a participant without a folder in the derivatives directories."""
-    roots = " and ".join(str(origin.root) for origin in sources)
-    folders = (path for origin in sources for path in origin.root.glob("sub-*"))
-    participants = sorted({path.name for path in folders if path.is_dir()})
-    return problem(
-        f"sub-{label} (--derivatives)",
-        f"sub-{label} was not found in {roots} (available participants:"
-        f" {list_some(participants)})",
-        f"Specify the fMRIPrep output directory that contains sub-{label}, or select other"
-        " participants with --participant-label.",
-    )
-
-
-def _list_anat_folders(participant_dir: Path, session: str | None) -> list[Path]:
-    """Return the folder of a participant, of the session of its T1w image, and other sessions."""
-    return [
-        participant_dir / "anat",
-        *([participant_dir / f"ses-{session}" / "anat"] if session else []),
-        *sorted(participant_dir.glob("ses-*/anat")),
-    ]
-
-
-def _collect_anatomy(
-    origin: DerivativeFolder, files: Sequence[Path], preproc: Path, mask: Path
-) -> PrecomputedAnat:
-    """Return a preprocessed T1w image and its brain mask with the `files` that belong to them."""
-    tpms = [_find_matching(files, preproc, f"_label-{tissue}_probseg") for tissue in _TISSUES]
-    return PrecomputedAnat(
-        origin=origin,
-        preproc=preproc,
-        mask=mask,
-        dseg=_find_matching(files, preproc, "_dseg"),
-        tpms=tuple(path for path in tpms if path is not None) if all(tpms) else (),
-        spaces=_find_transforms(preproc.parent),
-        surfaces=dict(_iterate_surfaces(preproc.parent, preproc)),
-    )
-
-
-def _find_matching(files: Sequence[Path], preproc: Path, ending: str) -> Path | None:
-    """Return the file with an ending that has the entities of a preprocessed T1w image, or None.
-
-    `ending` lacks the file extension.
-    """
-    stem = re.sub(r"_desc-preproc_T1w\..*$", "", preproc.name)
-    names = [f"{stem}{ending}{extension}" for extension in IMAGES]
-    return next((path for path in files if path.name in names), None)
-
-
-def _find_transforms(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Return template → transforms from and to T1w, for templates with both transforms."""
-    pattern = r"_from-([0-9A-Za-z]+)_to-([0-9A-Za-z+]+)_mode-image_xfm\.(h5|txt)$"
-    transforms = {
-        (match[1], match[2]): path
-        for path in sorted(folder.glob("*_mode-image_xfm.*"))
-        if (match := re.search(pattern, path.name))
-    }
-    return {
-        space: (transform, transforms[space, "T1w"])
-        for (source, space), transform in transforms.items()
-        if source == "T1w" and (space, "T1w") in transforms
-    }
-
-
-def _iterate_surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
-    """Yield the name and the files (left, right) of each surface of a T1w image."""
-    stem = image.name.partition("_desc-preproc_T1w")[0]
-    for ending, name in _SURFACES:
-        hemispheres = sorted(folder.glob(f"{stem}_hemi-[LR]_{ending}.surf.gii"))
-        if len(hemispheres) == 2:
-            left, right = hemispheres
-            yield name, (left, right)
-
-
-def judge_anatomy(label: str, anat: PrecomputedAnat, templates: Sequence[str]) -> Iterator[Notice]:
-    """Reject anatomical derivatives that are not on one 3D grid, and invalid transforms.
-
-    `templates` are the requested templates, whose transforms are used. If empty, the first
-    template on this computer that has transforms is used.
-    """
-    yield from judge((_judge_volume,), anat.preproc)
-    for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        yield from judge((_judge_anat_grid,), path, anat)
-    spaces = [space for space in templates or available_templates() if space in anat.spaces]
-    for space in spaces if templates else spaces[:1]:
-        for path in anat.spaces[space]:
-            yield from judge((_judge_space_transform,), path)
-    yield from _note_missing_anatomy(label, anat, templates)
-
-
-def _judge_volume(path: Path) -> Iterator[Notice]:
-    """Reject an image that is not 3D."""
-    header = headers.read_header(path)
-    yield from headers.note_header(header)
-    if len(headers.squeezed_shape(header)) != 3:
-        yield problem(
-            path,
-            f"the image shape is {header.shape}, but a 3D image is expected",
-            "Run fMRIPrep again.",
-        )
-
-
-def _judge_anat_grid(path: Path, anat: PrecomputedAnat) -> Iterator[Notice]:
-    """Reject an image that is not on the grid of the T1w image."""
-    header = headers.read_header(path)
-    yield from headers.note_header(header)
-    grid = headers.read_header(anat.preproc)
-    if len(headers.squeezed_shape(grid)) == 3:
-        fix = "Copy the directory again; all files must come from the same fMRIPrep run."
-        yield from judge_grid(header, grid.shape, grid.affine, anat.preproc.name, fix)
-
-
-def _judge_space_transform(path: Path) -> Iterator[Notice]:
-    """Reject a transform from or to a template that has not the expected format."""
-    require_content(path)
-    if path.suffix != ".h5":
-        yield from judge_transforms(path, 1)
-    elif not _is_hdf5(path):
-        yield problem(
-            path,
-            "composite transforms must be HDF5 files, but this file is not an HDF5 file",
-            "Copy the file again from the fMRIPrep output directory.",
-        )
-
-
-def _is_hdf5(path: Path) -> bool:
-    """Return whether a file starts with the signature of HDF5."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(8) == b"\x89HDF\r\n\x1a\n"
-    except OSError:  # a folder, or missing read permission
-        return False
-
-
-def _note_missing_anatomy(
-    label: str, anat: PrecomputedAnat, spaces: Sequence[str]
-) -> Iterator[Notice]:
-    """Report the tissue maps and transforms that anatomical derivatives lack.
-
-    `spaces` are the requested templates; if empty, one template on this computer
-    suffices.
-    """
-    missing_outputs = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
-    missing_spaces = [space for space in spaces if space not in anat.spaces]
-    advice = ""
-    if not spaces and not any(space in anat.spaces for space in available_templates()):
-        missing_spaces = [DEFAULT_SPACE]
-        if other_templates := " or ".join(sorted(anat.spaces.keys() - {"fsnative"})):
-            advice = (
-                f" To use the transforms to {other_templates}, which is not available on this"
-                " machine, request it with --output-spaces."
-            )
-    if missing_spaces:
-        output_spaces = " ".join(missing_spaces).replace("+", ":cohort-")
-        missing_outputs[f"transforms between T1w and {' or '.join(missing_spaces)}"] = (
-            f"fMRIPrep writes these transforms with `--output-spaces {output_spaces}`"
-        )
-    if missing_outputs:
-        yield note(
-            f"sub-{label}",
-            f"the {anat.origin.text} output does not include {_describe_missing(missing_outputs)}."
-            f" Missing outputs are computed by bids-sr.{advice}",
-        )
-
-
-def judge_surfaces(
-    label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space]
-) -> Iterator[Notice]:
-    """Reject surface spaces for participants without surfaces, and surfaces that do not match.
-
-    `anat` contains the anatomical derivatives, and is None if there are none.
-    """
-    surfaces = {} if anat is None else anat.surfaces
-    surface_spaces = {space for space in spaces if space.is_surface}
-    if surface_spaces - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
-        yield problem(
-            f"sub-{label} (--output-spaces fsnative)",
-            "the surfaces anat/*_hemi-{L,R}_{white,pial}.surf.gii were not found in the"
-            " --derivatives directories",
-            "Specify the fMRIPrep output directory with -d fmriprep=DIR (fMRIPrep writes"
-            " surfaces unless it was run with --fs-no-reconall), or omit fsnative.",
-        )
-    for hemispheres in zip(*surfaces.values(), strict=True) if surface_spaces else ():
-        counts = set()
-        for path in hemispheres:
-            try:
-                require_content(path)
-                counts.add(_read_vertex_count(path))
-            except InputError as error:
-                yield from error.problems
-        if len(counts) > 1 or "" in counts:
-            yield problem(
-                hemispheres[0],
-                "the surfaces of this hemisphere must be GIFTI files with the same number of"
-                " vertices",
-                "Copy the anat directory again; all surfaces must come from the same"
-                " reconstruction.",
-            )
-
-
-def _read_vertex_count(path: Path) -> str:
-    """Return the number of vertices from the first array of a GIFTI surface, "" if unreadable."""
-    try:
-        with path.open("rb") as stream:
-            tags = ElementTree.iterparse(stream, events=("start",))
-            return next((tag.attrib["Dim0"] for _, tag in tags if tag.tag == "DataArray"), "")
-    except (ElementTree.ParseError, OSError, KeyError):
-        return ""
+# Outputs that may be missing, and how to make fMRIPrep write them, according to its documentation
+# and to the lists of outputs in its tests.
+_MASK = (
+    "brain mask on the BOLD grid (fMRIPrep writes this file with `--output-spaces func`, and by"
+    " default since version 23.2.3)"
+)
+_COREGISTRATION = (
+    "registration to T1w (fMRIPrep writes this file by default since version 20.2; version 26.0"
+    " and later require `--bold-coreg-level run`)"
+)
+_TABLE = "confounds (fMRIPrep writes this file with `--level full`, the default)"
+_MOTION_OPTION = (
+    "fMRIPrep writes this file by default since version 22.1; earlier versions include the motion"
+    " parameters in the confounds file"
+)
 
 
 @frozen
@@ -402,30 +132,35 @@ class RunFiles:
         return None if self.t1w is None else self._find_first(_COREG_NAMES)
 
     @cached_property
-    def registered_t1w(self) -> Path | None:
-        """T1w image that the run is registered to, the image in use if unknown.
+    def other_t1w(self) -> Path | None:
+        """T1w image that the run is registered to, None if it is the image in use or unknown.
 
         This is the image of the session of the run, or else of the participant.
         """
+        participant_dir = self.origin.root / f"sub-{self.run.entities['subject']}"
         images = (
             path
-            for folder in _list_folders(self.origin, self.run)
+            for folder in (*_list_folders(self.origin, self.run), participant_dir)
             for path in sorted((folder / "anat").glob("*_desc-preproc_T1w.nii*"))
-            if _is_in_own_space(path)
+            if is_in_own_space(path)
         )
-        return next(images, self.t1w)
+        registered_t1w = next(images, None)
+        return None if registered_t1w == self.t1w else registered_t1w
 
     @property
     def coreg(self) -> Path | None:
         """Registration to the T1w image in use."""
-        return self.registration if self.registered_t1w == self.t1w else None
+        return self.registration if self.other_t1w is None else None
 
     @cached_property
-    def n_dummy(self) -> int | None:
-        """Number of non-steady-state volumes; raises `InputError` if the table is unusable."""
+    def n_dummy(self) -> Choice[int | None]:
+        """Number of non-steady-state volumes, or why the table is unusable."""
         if self.confounds is None:
-            return None
-        return count_dummies(self.confounds, self.run.n_volumes)
+            return Choice(value=None)
+        try:
+            return Choice(value=count_dummies(self.confounds, self.run.n_volumes))
+        except InputError as error:
+            return Choice(value=None, notices=error.problems)
 
     @cached_property
     def field_files(self) -> tuple[str, Path, Path] | None:
@@ -466,9 +201,7 @@ class RunFiles:
 
     def select(self) -> PrecomputedRun:
         """Return the derivatives that processing uses, without unusable ones."""
-        n_dummy, field = None, None
-        with suppress(InputError):
-            n_dummy = self.n_dummy
+        field = None
         with suppress(InputError):
             field = self._select_field()
         return PrecomputedRun(
@@ -477,7 +210,7 @@ class RunFiles:
             mask=self.mask,
             coreg=self.coreg,
             confounds=self.confounds,
-            n_dummy=n_dummy,
+            n_dummy=self.n_dummy.value,
             field=field,
         )
 
@@ -494,6 +227,39 @@ class RunFiles:
     def _find_first(self, names: Sequence[str]) -> Path | None:
         """Return the first of several names that exists, or None."""
         return next((self.by_name[name] for name in names if name in self.by_name), None)
+
+
+def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
+    """Return the folders of a run's session (leading zeros are ignored), or of its participant."""
+    participant_dir = origin.root / f"sub-{run.entities['subject']}"
+    if "session" not in run.entities:
+        return [participant_dir]
+    return [
+        path
+        for path in sorted(participant_dir.glob("ses-*"))
+        if same_run({"session": path.name.removeprefix("ses-")}, run.entities, ("session",))
+    ]
+
+
+def _find_direction(run: BoldRun) -> str:
+    """Return the phase-encoding direction of a run, "" if unknown or invalid."""
+    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
+    return direction if re.fullmatch("[ijk]-?", direction) else ""
+
+
+def _find_readout_time(run: BoldRun) -> float | None:
+    """Return the TotalReadoutTime (s) of a run, or None if it is unknown or not below 1 s.
+
+    If missing, it is derived from EffectiveEchoSpacing and the matrix.
+    """
+    readout, spacing = run.sidecar.get("TotalReadoutTime"), run.sidecar.get("EffectiveEchoSpacing")
+    axis = "ijk".find(str(run.sidecar.get("PhaseEncodingDirection", "?"))[:1])
+    if readout is None and isinstance(spacing, str | int | float) and axis >= 0:
+        try:
+            readout = float(spacing) * (run.shape[axis] - 1)
+        except ValueError:
+            return None
+    return float(readout) if isinstance(readout, int | float) and 0 < readout < 1 else None
 
 
 def find_run(
@@ -517,7 +283,7 @@ def note_missing_run(sources: Sequence[DerivativeFolder], run: BoldRun) -> Itera
         programs = " and ".join(origin.text for origin in sources)
         missing_text = "any files for this run"
         if any(_list_run_files(origin, run) for origin in sources):
-            missing_text = f"motion estimates for this run ({_OPTIONS[_MOTION]})"
+            missing_text = f"motion estimates for this run ({_MOTION_OPTION})"
         yield note(
             run.bold,
             f"the {programs} output does not include {missing_text}, so head motion, registration,"
@@ -532,9 +298,9 @@ def _list_run_files(origin: DerivativeFolder, run: BoldRun) -> dict[str, Path]:
     """
     paths = [
         path
-        for folder in _list_folders(origin, run)[: -1 if "session" in run.entities else None]
+        for folder in _list_folders(origin, run)
         for path in (folder / "func").glob("sub-*_*")
-        if _is_in_own_space(path)
+        if is_in_own_space(path)
     ]
     entities_by_path = {path: parse_entities(path) for path in paths}
     run_paths = [
@@ -602,19 +368,20 @@ def _judge_run_grid(path: Path, run: BoldRun) -> Iterator[Notice]:
 
 def _judge_registration(files: RunFiles) -> Iterator[Notice]:
     """Reject an invalid registration, and report a registration to another T1w image."""
-    if files.coreg is not None:
-        yield from judge_transforms(files.coreg, 1)
-    elif files.registration is not None and files.t1w is not None and files.registered_t1w:
-        yield note(
-            files.run.bold,
-            f"{files.registration.name} registers the run to {files.registered_t1w.name}, but the"
-            f" T1w image in use is {files.t1w.name}. The run is registered to {files.t1w.name} by"
-            " bids-sr.",
-        )
+    if files.registration is None or files.t1w is None:
+        return
+    if files.other_t1w is None:
+        yield from judge_transforms(files.registration, 1)
+        return
+    yield note(
+        files.run.bold,
+        f"{files.registration.name} registers the run to {files.other_t1w.name}, but the T1w image"
+        f" in use is {files.t1w.name}. The run is registered to {files.t1w.name} by bids-sr.",
+    )
 
 
 def _judge_confounds(files: RunFiles) -> Iterator[Notice]:
-    """Report a confounds table without sidecar; raise `InputError` if it is unusable."""
+    """Report a confounds table without sidecar, and reject an unusable one."""
     confounds = files.confounds
     if confounds is not None and not (
         missing_content_reason(confounds) or confounds.with_suffix(".json").exists()
@@ -624,7 +391,7 @@ def _judge_confounds(files: RunFiles) -> Iterator[Notice]:
             "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
             " and the first components are used. Copy the sidecar as well.",
         )
-    _ = files.n_dummy  # raises the error of an unusable table
+    yield from files.n_dummy.notices
 
 
 def _note_missing_outputs(files: RunFiles) -> Iterator[Notice]:
@@ -634,17 +401,16 @@ def _note_missing_outputs(files: RunFiles) -> Iterator[Notice]:
         del outputs[_COREGISTRATION]
     missing_outputs = [name for name, file in outputs.items() if file is None]
     if missing_outputs:
-        description = _describe_missing({name: _OPTIONS[name] for name in missing_outputs})
         yield note(
             files.run.bold,
-            f"the {files.origin.text} output does not include {description}. Missing outputs are"
-            " computed by bids-sr.",
+            f"the {files.origin.text} output does not include {' and '.join(missing_outputs)}."
+            " Missing outputs are computed by bids-sr.",
         )
     if files.hmc is None:
         yield note(
             files.run.bold,
             f"the {files.origin.text} output does not include head-motion transforms"
-            f" ({_OPTIONS[_MOTION]}). The transforms are recomputed from the six motion parameters"
+            f" ({_MOTION_OPTION}). The transforms are recomputed from the six motion parameters"
             " in the confounds file.",
         )
 
@@ -656,7 +422,7 @@ def _judge_field(files: RunFiles) -> Iterator[Notice]:
         return
     name, xfm, image = files.field_files
     yield from judge((judge_transforms,), xfm, 1)
-    yield from judge((_judge_volume, _judge_units), image)
+    yield from judge((judge_volume, _judge_units), image)
     keys = {
         "TotalReadoutTime": _find_readout_time(files.run),
         "PhaseEncodingDirection": _find_direction(files.run),
@@ -709,45 +475,3 @@ RUN_FILE_RULES = (
     _judge_field,
 )
 """Rules on the derivatives of a run."""
-
-
-def _is_in_own_space(path: Path) -> bool:
-    """Return whether an image is a volume in its own space, and not in another ``space-``."""
-    return not re.search("_hemi-|_space-(?!(run|orig)_)", path.name)
-
-
-def _describe_missing(missing_outputs: Mapping[str, str]) -> str:
-    """Return missing outputs as text, with the way to make fMRIPrep write them."""
-    return " and ".join(f"{name} ({option})" for name, option in missing_outputs.items())
-
-
-def _list_folders(origin: DerivativeFolder, run: BoldRun) -> list[Path]:
-    """Return the folders of a run's session (leading zeros are ignored) and participant."""
-    participant_dir = origin.root / f"sub-{run.entities['subject']}"
-    session_dirs = [
-        path
-        for path in sorted(participant_dir.glob("ses-*"))
-        if same_run({"session": path.name.removeprefix("ses-")}, run.entities, ("session",))
-    ]
-    return [*session_dirs, participant_dir]
-
-
-def _find_direction(run: BoldRun) -> str:
-    """Return the phase-encoding direction of a run, "" if unknown or invalid."""
-    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
-    return direction if re.fullmatch("[ijk]-?", direction) else ""
-
-
-def _find_readout_time(run: BoldRun) -> float | None:
-    """Return the TotalReadoutTime (s) of a run, or None if it is unknown or not below 1 s.
-
-    If missing, it is derived from EffectiveEchoSpacing and the matrix.
-    """
-    readout, spacing = run.sidecar.get("TotalReadoutTime"), run.sidecar.get("EffectiveEchoSpacing")
-    axis = "ijk".find(str(run.sidecar.get("PhaseEncodingDirection", "?"))[:1])
-    if readout is None and isinstance(spacing, str | int | float) and axis >= 0:
-        try:
-            readout = float(spacing) * (run.shape[axis] - 1)
-        except ValueError:
-            return None
-    return float(readout) if isinstance(readout, int | float) and 0 < readout < 1 else None

@@ -53,6 +53,197 @@ _ENTITIES_IN_NAMES = frozenset(
 )
 
 
+def open_index(
+    bids_dir: Path,
+    labels: Sequence[str],
+    all_labels: Sequence[str],
+    database_dir: Path | None,
+    filters: Mapping[str, Mapping[str, object]],
+) -> Index:
+    """Index the anatomical and functional files of the selected participants.
+
+    With a database directory, all participants that may be read are indexed, because later calls
+    may select others. The database is rebuilt if a file was added, removed or renamed.
+
+    `bids_dir` is absolute. `labels` are the selected and `all_labels` all participants.
+    `database_dir` has one folder per data set; None for an index in memory. `filters` are values
+    of entities by their long name, for each kind of image.
+    """
+    indexes_metadata = any(
+        key not in _ENTITIES_IN_NAMES for query in filters.values() for key in query
+    )
+    if indexes_metadata:  # pybids then reads all sidecars, and opening a pipe would block forever
+        _refuse_pipes(bids_dir)
+    if database_dir is None:
+        selected_labels = None if set(labels) == set(all_labels) else labels
+        layout = _build_layout(bids_dir, selected_labels, None, metadata=indexes_metadata)
+    else:
+        denied = find_denied_folders(bids_dir, all_labels)
+        readable_labels = [label for label in all_labels if label not in denied]
+        indexed_labels = readable_labels if denied else None
+        layout = _open_database(bids_dir, indexed_labels, database_dir, metadata=indexes_metadata)
+    return Index(layout, bids_dir, filters)
+
+
+def _refuse_pipes(bids_dir: Path) -> None:
+    """Raise `InputError` if a file to index is not a regular file."""
+    for entry in _list_files(bids_dir):
+        path = Path(entry.path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise input_error(
+                path,
+                "the file is a pipe, socket or device; a regular file is expected",
+                "Replace it by a regular file, or remove it.",
+            )
+
+
+def _open_database(
+    bids_dir: Path, labels: Sequence[str] | None, database_dir: Path, *, metadata: bool
+) -> BIDSLayout:
+    """Open the database for the current files of the data set, built if missing.
+
+    Databases of earlier states of the data set are removed. `labels` restricts the index to
+    participants; None includes all.
+    """
+    folder_prefix = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
+    folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
+    try:
+        if not folder.is_dir():
+            partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            try:
+                _build_layout(bids_dir, labels, partial, metadata=metadata).session.close()
+                os.rename(partial, folder)
+            except OSError:  # unless another process was faster
+                if not folder.is_dir():
+                    raise
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            for old_folder in set(database_dir.glob(f"{folder_prefix}-*")) - {folder}:
+                shutil.rmtree(old_folder, ignore_errors=True)
+    except OSError as error:
+        raise input_error(
+            f"--bids-database-dir {database_dir}",
+            f"the database index cannot be written to this directory ({error})",
+            "Choose a writable directory, or omit the option.",
+        ) from error
+    return _build_layout(bids_dir, labels, folder, metadata=metadata)
+
+
+def _digest_files(bids_dir: Path, *, metadata: bool) -> str:
+    """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
+    digest = hashlib.sha256(f"{_DATABASE_VERSION} {metadata}".encode())
+    for entry in _list_files(bids_dir):
+        digest.update(os.fsencode(entry.path) + b"\0")
+        if metadata and entry.name.endswith(".json"):
+            digest.update(checksum(Path(entry.path)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _build_layout(
+    bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool
+) -> BIDSLayout:
+    """Index a data set with pybids, in `database` or in memory (None).
+
+    `labels` restricts the index to participants; None includes all.
+    """
+    from bids.layout import BIDSLayout, BIDSLayoutIndexer
+
+    indexer = BIDSLayoutIndexer(
+        validate=False,
+        ignore=[_make_ignore_pattern(labels)],
+        index_metadata=metadata,
+        config_filename=".no-config-of-pybids-is-taken-from-the-data-set",
+        suffix=["bold"],  # of the images whose metadata are indexed
+        extension=[*IMAGES, ".json"],
+    )
+    database_path = str(database) if database else None
+    try:
+        return BIDSLayout(
+            str(bids_dir),
+            validate=False,
+            derivatives=False,
+            indexer=indexer,
+            database_path=database_path,
+        )
+    except UnicodeEncodeError as error:
+        raise input_error(
+            _find_unprintable_path(bids_dir),
+            "the file or directory name is not valid UTF-8",
+            "Rename the file or directory using only letters, digits, underscores and hyphens.",
+        ) from error
+    except OSError as error:
+        raise input_error(
+            bids_dir,
+            f"a file in the dataset cannot be read ({error}; {error.__cause__})",
+            "Correct this file.",
+        ) from error
+    except RecursionError:  # while pybids reads the sidecars
+        for entry in _list_files(bids_dir):
+            if entry.name.endswith(".json"):
+                read_object(Path(entry.path))
+        raise
+
+
+def _make_ignore_pattern(labels: Sequence[str] | None) -> re.Pattern[str]:
+    """Return a pattern that matches the paths (relative to the root) that are not indexed.
+
+    Only images, and the tables and sidecars of runs, are indexed. Only BIDS folders are entered,
+    so that links to a parent folder do not cause an endless search.
+    """
+    label = _LABEL_PATTERN if labels is None else f"(?:{'|'.join(map(re.escape, labels))})"
+    session_folder = f"/sub-{label}(?:/ses-{_LABEL_PATTERN})?"
+    image_folder = f"{session_folder}/(?:{'|'.join(_DATATYPES)})"
+    patterns = [
+        f"/{_TABLE_PATTERN}",
+        session_folder,
+        f"{session_folder}/{_TABLE_PATTERN}",
+        image_folder,
+        f"{image_folder}/{_TABLE_PATTERN}",
+        rf"{image_folder}/[^/]+\.nii(?:\.gz)?",
+    ]
+    return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
+
+
+def _find_unprintable_path(bids_dir: Path) -> str:
+    """Return the first path that is not valid UTF-8, with its invalid bytes escaped."""
+    paths = (entry.path for entry in _list_files(bids_dir))
+    invalid_path = next((path for path in paths if not path.isprintable()), bids_dir)
+    return os.fsencode(invalid_path).decode(errors="backslashreplace")
+
+
+def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield the files to index, sorted by name within a folder; other folders are not entered."""
+    yield from _list_indexed_files(bids_dir)
+    for participant in list_subfolders(bids_dir, "sub-"):
+        for session_dir in [participant, *list_subfolders(participant, "ses-")]:
+            yield from _list_indexed_files(session_dir)
+            for folder in (session_dir / name for name in _DATATYPES):
+                if folder.is_dir() and not is_denied(folder):
+                    yield from _list_indexed_files(folder, images=IMAGES)
+
+
+def _list_indexed_files(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
+    """Return the images and tables in a folder that are indexed, sorted by name."""
+    entries = (
+        entry
+        for entry in os.scandir(folder)
+        if entry.name.endswith(images) or _TABLE_NAME.fullmatch(entry.name)
+    )
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def list_subfolders(folder: Path, prefix: str) -> list[Path]:
+    """Return the subfolders that may be read and whose names start with a prefix, sorted."""
+    folders = (
+        Path(entry)
+        for entry in os.scandir(folder)
+        if entry.name.startswith(prefix) and entry.is_dir()
+    )
+    return sorted(path for path in folders if not is_denied(path))
+
+
 class Index:
     """Index of a data set by pybids, queried once per kind of image.
 
@@ -132,7 +323,7 @@ class Index:
         participant = self._root / f"sub-{label}"
         return [
             image
-            for session_dir in [participant, *_list_subfolders(participant, "ses-")]
+            for session_dir in [participant, *list_subfolders(participant, "ses-")]
             for image in find_misspelled_images(session_dir / folder, suffix)
         ]
 
@@ -202,211 +393,3 @@ class Index:
         """
         self.sidecars.add(file)
         return read_object(file)
-
-
-def open_index(
-    bids_dir: Path,
-    labels: Sequence[str],
-    all_labels: Sequence[str],
-    database_dir: Path | None,
-    filters: Mapping[str, Mapping[str, object]],
-) -> Index:
-    """Index the anatomical and functional files of the selected participants.
-
-    With a database directory, all participants that may be read are indexed, because later calls
-    may select others. The database is rebuilt if a file was added, removed or renamed.
-
-    `bids_dir` is absolute. `labels` are the selected and `all_labels` all participants.
-    `database_dir` has one folder per data set; None for an index in memory. `filters` are values
-    of entities by their long name, for each kind of image.
-    """
-    indexes_metadata = any(
-        key not in _ENTITIES_IN_NAMES for query in filters.values() for key in query
-    )
-    if indexes_metadata:  # pybids then reads all sidecars, and opening a pipe would block forever
-        for entry in _list_files(bids_dir):
-            path = Path(entry.path)
-            if path.exists() and not (path.is_file() or path.is_dir()):
-                raise input_error(
-                    path,
-                    "the file is a pipe, socket or device; a regular file is expected",
-                    "Replace it by a regular file, or remove it.",
-                )
-    if database_dir is None:
-        selected_labels = None if set(labels) == set(all_labels) else labels
-        layout = _build_layout(bids_dir, selected_labels, None, metadata=indexes_metadata)
-    else:
-        denied = find_denied_folders(bids_dir, all_labels)
-        readable_labels = [label for label in all_labels if label not in denied]
-        indexed_labels = readable_labels if denied else None
-        layout = _open_database(bids_dir, indexed_labels, database_dir, metadata=indexes_metadata)
-    return Index(layout, bids_dir, filters)
-
-
-def _open_database(
-    bids_dir: Path, labels: Sequence[str] | None, database_dir: Path, *, metadata: bool
-) -> BIDSLayout:
-    """Open the database for the current files of the data set, built if missing.
-
-    Databases of earlier states of the data set are removed. `labels` restricts the index to
-    participants; None includes all.
-    """
-    folder_prefix = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
-    folder = database_dir / f"{folder_prefix}-{_digest_files(bids_dir, metadata=metadata)}"
-    try:
-        if not folder.is_dir():
-            partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            try:
-                _build_layout(bids_dir, labels, partial, metadata=metadata).session.close()
-                os.rename(partial, folder)
-            except OSError:  # unless another process was faster
-                if not folder.is_dir():
-                    raise
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-            for old_folder in set(database_dir.glob(f"{folder_prefix}-*")) - {folder}:
-                shutil.rmtree(old_folder, ignore_errors=True)
-    except OSError as error:
-        raise input_error(
-            f"--bids-database-dir {database_dir}",
-            f"the database index cannot be written to this directory ({error})",
-            "Choose a writable directory, or omit the option.",
-        ) from error
-    return _build_layout(bids_dir, labels, folder, metadata=metadata)
-
-
-def _digest_files(bids_dir: Path, *, metadata: bool = False) -> str:
-    """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
-    digest = hashlib.sha256(f"{_DATABASE_VERSION} {metadata}".encode())
-    for entry in _list_files(bids_dir):
-        digest.update(os.fsencode(entry.path) + b"\0")
-        if metadata and entry.name.endswith(".json"):
-            digest.update(checksum(Path(entry.path)).encode())
-    return digest.hexdigest()[:16]
-
-
-def _build_layout(
-    bids_dir: Path, labels: Sequence[str] | None, database: Path | None, *, metadata: bool
-) -> BIDSLayout:
-    """Index a data set with pybids, in `database` or in memory (None).
-
-    `labels` restricts the index to participants; None includes all.
-    """
-    from bids.layout import BIDSLayout, BIDSLayoutIndexer
-
-    indexer = BIDSLayoutIndexer(
-        validate=False,
-        ignore=[_make_ignore_pattern(labels)],
-        index_metadata=metadata,
-        config_filename=".no-config-of-pybids-is-taken-from-the-data-set",
-        suffix=["bold"],
-        extension=[*IMAGES, ".json"],
-    )
-    database_path = str(database) if database else None
-    try:
-        return BIDSLayout(
-            str(bids_dir),
-            validate=False,
-            derivatives=False,
-            indexer=indexer,
-            database_path=database_path,
-        )
-    except UnicodeEncodeError as error:
-        raise input_error(
-            _find_unprintable_path(bids_dir),
-            "the file or directory name is not valid UTF-8",
-            "Rename the file or directory using only letters, digits, underscores and hyphens.",
-        ) from error
-    except OSError as error:
-        raise input_error(
-            bids_dir,
-            f"a file in the dataset cannot be read ({error}; {error.__cause__})",
-            "Correct this file.",
-        ) from error
-    except RecursionError:  # while pybids reads the sidecars
-        for entry in _list_files(bids_dir):
-            if entry.name.endswith(".json"):
-                read_object(Path(entry.path))
-        raise
-
-
-def _make_ignore_pattern(labels: Sequence[str] | None = None) -> re.Pattern[str]:
-    """Return a pattern that matches the paths (relative to the root) that are not indexed.
-
-    Only images, and the tables and sidecars of runs, are indexed. Only BIDS folders are entered,
-    so that links to a parent folder do not cause an endless search.
-    """
-    label = _LABEL_PATTERN if labels is None else f"(?:{'|'.join(map(re.escape, labels))})"
-    session_folder = f"/sub-{label}(?:/ses-{_LABEL_PATTERN})?"
-    image_folder = f"{session_folder}/(?:{'|'.join(_DATATYPES)})"
-    patterns = [
-        f"/{_TABLE_PATTERN}",
-        session_folder,
-        f"{session_folder}/{_TABLE_PATTERN}",
-        image_folder,
-        f"{image_folder}/{_TABLE_PATTERN}",
-        rf"{image_folder}/[^/]+\.nii(?:\.gz)?",
-    ]
-    return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
-
-
-def _find_unprintable_path(bids_dir: Path) -> str:
-    """Return the first path that is not valid UTF-8, with its invalid bytes escaped."""
-    paths = (entry.path for entry in _list_files(bids_dir))
-    invalid_path = next((path for path in paths if not path.isprintable()), bids_dir)
-    return os.fsencode(invalid_path).decode(errors="backslashreplace")
-
-
-def _list_files(bids_dir: Path) -> Iterator[os.DirEntry[str]]:
-    """Yield the files to index, sorted by name within a folder; other folders are not entered."""
-    yield from _list_indexed_files(bids_dir)
-    for participant in _list_subfolders(bids_dir, "sub-"):
-        for session_dir in [participant, *_list_subfolders(participant, "ses-")]:
-            yield from _list_indexed_files(session_dir)
-            for folder in (session_dir / name for name in _DATATYPES):
-                if folder.is_dir() and not is_denied(folder):
-                    yield from _list_indexed_files(folder, images=IMAGES)
-
-
-def list_events(bids_dir: Path) -> Iterator[Path]:
-    """Yield the events tables of all participants, and the tables shared by them.
-
-    Folders that cannot be read are skipped.
-    """
-    pattern = re.compile(r"(.*_)?events\.tsv")
-    for participant in [bids_dir, *_list_readable_subfolders(bids_dir, "sub-")]:
-        for session_dir in [participant, *_list_readable_subfolders(participant, "ses-")]:
-            for folder in (session_dir, session_dir / "func"):
-                with suppress(OSError):
-                    paths = sorted(folder.iterdir())
-                    yield from (path for path in paths if pattern.fullmatch(path.name))
-
-
-def _list_readable_subfolders(folder: Path, prefix: str) -> list[Path]:
-    """Return the subfolders whose names start with a prefix, or none if they cannot be listed."""
-    try:
-        return _list_subfolders(folder, prefix)
-    except OSError:
-        return []
-
-
-def _list_indexed_files(folder: Path, images: tuple[str, ...] = ()) -> list[os.DirEntry[str]]:
-    """Return the images and tables in a folder that are indexed, sorted by name."""
-    entries = (
-        entry
-        for entry in os.scandir(folder)
-        if entry.name.endswith(images) or _TABLE_NAME.fullmatch(entry.name)
-    )
-    return sorted(entries, key=lambda entry: entry.name)
-
-
-def _list_subfolders(folder: Path, prefix: str) -> list[Path]:
-    """Return the subfolders that may be read and whose names start with a prefix, sorted."""
-    folders = (
-        Path(entry)
-        for entry in os.scandir(folder)
-        if entry.name.startswith(prefix) and entry.is_dir()
-    )
-    return sorted(path for path in folders if not is_denied(path))

@@ -16,6 +16,7 @@ from bids_sr.io.notices import InvalidInput, Notice
 from bids_sr.io.orientation import axes_text
 from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 from bids_sr.spatial.itk_files import read_itk
+from bids_sr.survey.bids import headers
 from bids_sr.survey.bids.content import require_content
 from bids_sr.survey.bids.label_lists import list_some
 from bids_sr.survey.notices import input_error, problem
@@ -27,6 +28,18 @@ _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
 _LARGEST_SCALE = 8.0  # of volumes, in a transform between images of a participant
 _N_LISTED_COLUMNS = 8  # largest number of columns that a message lists
 _COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
+
+
+def judge_volume(path: Path) -> Iterator[Notice]:
+    """Reject an image that is not 3D."""
+    header = headers.read_header(path)
+    yield from headers.note_header(header)
+    if len(headers.squeezed_shape(header)) != 3:
+        yield problem(
+            path,
+            f"the image shape is {header.shape}, but a 3D image is expected",
+            "Run fMRIPrep again.",
+        )
 
 
 def judge_grid(

@@ -4,13 +4,15 @@ File names of maps contain labels of trial types. Labels are distinct among all 
 whichever participants are selected, so that a label has the same meaning in all calls.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bids_sr.glm.contrasts import UNNAMED, list_modeled_types, order_types
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.survey.bids.entities import parse_entities
-from bids_sr.survey.bids.layout import list_events
+from bids_sr.survey.bids.layout import list_subfolders
 
 
 def read_task_types(
@@ -27,11 +29,33 @@ def read_task_types(
         task: dict.fromkeys(list_modeled_types(levels, levels))
         for task, levels in type_order.items()
     }
-    for table in list_events(bids_dir):
+    for table in _list_events(bids_dir):
         task = parse_entities(table).get("task")
         for name in names if task is None else {task} & names.keys():
             names[name] |= dict.fromkeys(_read_types(table, type_order[name]))
     return {task: order_types(types, type_order[task]) for task, types in names.items()}
+
+
+def _list_events(bids_dir: Path) -> Iterator[Path]:
+    """Yield the events tables of all participants, and the tables shared by them.
+
+    Folders that cannot be read are skipped.
+    """
+    pattern = re.compile(r"(.*_)?events\.tsv")
+    for participant in [bids_dir, *_list_readable_subfolders(bids_dir, "sub-")]:
+        for session_dir in [participant, *_list_readable_subfolders(participant, "ses-")]:
+            for folder in (session_dir, session_dir / "func"):
+                with suppress(OSError):
+                    paths = sorted(folder.iterdir())
+                    yield from (path for path in paths if pattern.fullmatch(path.name))
+
+
+def _list_readable_subfolders(folder: Path, prefix: str) -> list[Path]:
+    """Return the subfolders whose names start with a prefix, or none if they cannot be listed."""
+    try:
+        return list_subfolders(folder, prefix)
+    except OSError:
+        return []
 
 
 def _read_types(table: Path, levels: Sequence[str]) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
 """Preflight of BOLD runs in one pass over headers and tables: read, judge, plan."""
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, filterfalse
 from pathlib import Path
 
 from bids_sr.config import Settings
-from bids_sr.config.tedana import INSTALL_TEDANA, is_tedana_installed
 from bids_sr.io.notices import Notice
 from bids_sr.io.series import series_names
 from bids_sr.survey.bids.collect import survey
@@ -16,22 +14,20 @@ from bids_sr.survey.bids.entities import parse_entities
 from bids_sr.survey.bids.inputs import BoldRun, Subject, Survey
 from bids_sr.survey.bids.method_options import series_of_run
 from bids_sr.survey.bids.retrospective_plan import as_downsampled, note_retrospective
-from bids_sr.survey.bids.similar_names import describe_similar
 from bids_sr.survey.notices import (
     Choice,
-    InputError,
+    attempt,
     attribute,
     is_problem,
     judge,
     option_problem,
-    problem,
-    warning,
 )
 from bids_sr.survey.preflight import (
     combined_runs,
     directories,
     option_checks,
     regions,
+    run_set_checks,
     sidecar_checks,
 )
 from bids_sr.survey.preflight.estimates import estimate, too_little_memory
@@ -89,13 +85,14 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
     region_choice = _read_regions(data_set, settings)
     model_choice = choose_models(data_set, settings)
     models, (region_masks, atlas_spaces) = model_choice.value, region_choice.value
+    # messages have this order
     notices = [
         *found,
-        *missing_events(data_set, settings),
+        *run_set_checks.missing_events(data_set, settings),
         *data_set.notices,
         *judge(option_checks.RUN_OPTION_RULES, settings),
         *_judge_series(data_set.runs),
-        *judge(_RUN_SET_RULES, data_set.runs, settings),
+        *judge(run_set_checks.RUN_SET_RULES, data_set.runs, settings),
         *model_choice.notices,
     ]
     subjects = as_downsampled(data_set.subjects, settings)
@@ -105,8 +102,16 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
     notices += judge_data_set(settings, data_set, notices)
     notices += region_choice.notices
     notices += note_unused_reference(settings, data_set.subjects)
+    planned = _select_planned(data_set, models)
+    skipped: dict[str, tuple[Notice, ...]] = {}
+    problems = tuple(dict.fromkeys(filter(is_problem, notices)))
+    if not settings.run.strict:
+        planned, skipped, problems = exclude(problems, data_set.files_by_run, planned)
     plan = Plan(
-        subjects=_select_planned(data_set, models),
+        subjects=planned,
+        skipped=skipped,
+        problems=problems,
+        warnings=tuple(filterfalse(is_problem, notices)),
         contrasts=models.contrasts,
         over_runs=models.over_runs,
         type_order={**data_set.type_order, **data_set.task_types},
@@ -116,25 +121,18 @@ def check_runs(settings: Settings, found: Sequence[Notice] = ()) -> Plan:
         atlas_spaces=atlas_spaces,
         combines_all_runs=settings.activation.combine_all_runs,
     )
-    problems = tuple(dict.fromkeys(filter(is_problem, notices)))
-    if not settings.run.strict:
-        remaining, skipped, problems = exclude(problems, data_set.files_by_run, plan.subjects)
-        plan = replace(plan, subjects=remaining, skipped=skipped)
-    warnings = [notice for notice in notices if not is_problem(notice)]
     unfit = {
         (notice.subject, notice.run)
         for notice in (*model_choice.notices, *model_notices)
         if is_problem(notice)
     }
-    return _complete_plan(plan, models, unfit, [*problems, *warnings], settings)
+    return _complete_plan(plan, models, unfit, settings)
 
 
 def _read_regions(data_set: Survey, settings: Settings) -> Choice[regions.Regions]:
     """Read the regions of interest and the atlas; there are none if they cannot be used."""
-    try:
-        choice = regions.read_regions(settings, data_set.subjects)
-    except InputError as error:
-        choice = Choice(value=regions.Regions({}, {}), notices=error.problems)
+    none = regions.Regions({}, {})
+    choice = attempt(none, regions.read_regions, settings, data_set.subjects)
     return replace(choice, notices=tuple(attribute(choice.notices, code="space")))
 
 
@@ -156,71 +154,6 @@ def _select_planned(data_set: Survey, models: LinearModels) -> tuple[Subject, ..
         for subject in data_set.subjects
         if any(run.bold in models.contrasts for run in subject.runs)
     )
-
-
-def missing_events(data_set: Survey, settings: Settings) -> Iterator[Notice]:
-    """Warn of task runs without events, which are mapped as resting-state runs.
-
-    BIDS identifies resting-state runs by the task label.
-    """
-    if "events" in settings.preprocessing.ignore:
-        return
-    for name, (bold, table) in data_set.files_by_run.items():
-        if table is not None:
-            continue
-        similar_text = describe_similar(bold, "events", ".tsv", "event")
-        if similar_text or not is_rest(parse_entities(bold).get("task", "rest")):
-            text = (
-                f"{name}_events.tsv was not found, so the run is analyzed as resting state"
-                " (seed-based connectivity). To map task activation, add the events table and"
-                " run the program again. If the run is a resting-state run, use --ignore events."
-            )
-            fault = warning(bold, " ".join(filter(None, (similar_text, text))))
-            yield from attribute([fault], parse_entities(bold)["subject"], name, code="events")
-
-
-def is_rest(task: str) -> bool:
-    """Return whether a task label denotes rest by one of its words (in camel case).
-
-    A word that only contains "rest" does not count.
-
-    >>> [is_rest(label) for label in ("rest", "restingstate", "preRest", "forest", "restaurant")]
-    [True, True, True, False, False]
-    """
-    return any(
-        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", word.lower())
-        for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", task)
-    )
-
-
-def missing_tedana(runs: Sequence[BoldRun], _settings: Settings) -> Iterator[Notice]:
-    """Stop the call if echoes are combined but tedana is not installed.
-
-    Only the first multi-echo run is named, and the problem is not attributed to it: otherwise, the
-    run would be skipped.
-    """
-    first_run = next((run for run in runs if run.echoes), None)
-    if first_run is not None and not is_tedana_installed():
-        yield problem(
-            first_run.bold,
-            f"the {len(first_run.echoes)} echoes cannot be combined because tedana is not"
-            " installed",
-            f"{INSTALL_TEDANA}, or select a single echo with --echo-idx N.",
-        )
-
-
-def unstored_series(runs: Sequence[BoldRun], settings: Settings) -> Iterator[Notice]:
-    """Refuse to omit the series of runs at rest."""
-    if not settings.run.store_series and any(run.events is None for run in runs):
-        yield option_problem(
-            "--set run.store_series=false",
-            "runs at rest are analyzed further with their series",
-            "Omit the option, or select task runs with --task-id.",
-        )
-
-
-_RUN_SET_RULES = (missing_tedana, unstored_series)
-"""Rules on all runs together, from their headers and sidecars."""
 
 
 def judge_data_set(settings: Settings, data_set: Survey, known: Sequence[Notice]) -> list[Notice]:
@@ -249,10 +182,9 @@ def _complete_plan(
     plan: Plan,
     models: LinearModels,
     unfit: Collection[tuple[str, str]],
-    notices: list[Notice],
     settings: Settings,
 ) -> Plan:
-    """Return the plan with series, cost, problems and notices of the remaining runs.
+    """Return the plan with series, cost and further notices of the remaining runs.
 
     `unfit` are participant and name of the runs whose model cannot be fitted.
     """
@@ -268,6 +200,7 @@ def _complete_plan(
         *(name for name in settings.superres.series if name in computed or not computed),
     )
     plan = replace(plan, series=series, series_by_run=series_by_run)
+    notices: list[Notice] = []
     if plan.subjects:
         plan = replace(plan, estimate=estimate(replace(plan, subjects=subjects), settings))
         notices += judge_resources(plan.estimate, settings)
@@ -279,11 +212,10 @@ def _complete_plan(
         unsplit = choose_halves(fit_runs, models, settings)
         plan = replace(plan, unsplit=unsplit.value)
         notices += unsplit.notices
-    notices = [*dict.fromkeys(notices)]
     return replace(
         plan,
-        problems=tuple(filter(is_problem, notices)),
-        warnings=tuple(notice for notice in notices if not is_problem(notice)),
+        problems=tuple(dict.fromkeys((*plan.problems, *filter(is_problem, notices)))),
+        warnings=tuple(dict.fromkeys((*plan.warnings, *filterfalse(is_problem, notices)))),
     )
 
 

@@ -1,4 +1,4 @@
-"""Rules on directories and files given as options: write access, owner, free space and models."""
+"""Rules on the directories of a call: mounts, write access, earlier results and free space."""
 
 import os
 import shutil
@@ -8,9 +8,10 @@ from urllib.parse import unquote
 
 from bids_sr.config import Paths, Settings
 from bids_sr.io.dataset_description import RESULTS
-from bids_sr.io.json_values import as_list, as_mapping
+from bids_sr.io.json_values import as_mapping
 from bids_sr.io.mounts import advise_mount, advise_user, is_container, is_mounted, is_own_image
 from bids_sr.io.notices import Notice
+from bids_sr.survey.bids.derivative_folders import read_generator
 from bids_sr.survey.bids.inheritance import read_object
 from bids_sr.survey.notices import is_problem, judge, problem, warning
 from bids_sr.survey.preflight.output_links import judge_links
@@ -19,7 +20,8 @@ from bids_sr.version import __version__, is_compatible
 
 # folders that stopped calls, SLURM and `bids-sr-models` create before a dataset description exists
 _OWN_FOLDERS = frozenset({"logs", "sourcedata"})
-_HOST_OUTPUT = "/path/to/out"  # stands for the directory of the host in messages
+# stand for the directories of the host in messages
+_HOST_OUTPUT, _HOST_WORK = "/path/to/out", "/path/to/work"
 _RESERVE_GB = 0.2  # space for logs and figures, which the estimate does not include
 
 
@@ -29,18 +31,14 @@ def judge_directories(settings: Settings) -> Iterator[Notice]:
     A directory is unusable if it is not writable, or if results and data would be mixed.
     """
     paths = settings.paths
-    notices = [*judge_dataset_mount(paths.bids_dir)]
-    for description, path, host_path in (
-        ("the output directory", paths.output_dir, _HOST_OUTPUT),
-        ("the working directory", paths.work_dir, "/path/to/work"),
-    ):
-        if path is not None:
-            notices += _judge_separate(description, path, settings)
-            unmounted = [*_judge_mount(description, path, host_path)]
-            notices += unmounted or _judge_writable(description, path)
+    output_notices = [
+        *_judge_directory("the output directory", paths.output_dir, _HOST_OUTPUT, settings)
+    ]
+    notices = [*judge_dataset_mount(paths.bids_dir), *output_notices]
+    if paths.work_dir is not None:
+        notices += _judge_directory("the working directory", paths.work_dir, _HOST_WORK, settings)
     yield from notices
-    is_refused = any(notice.what == str(paths.output_dir) for notice in notices)
-    if is_own_image() and not is_refused and not is_mounted(paths.output_dir):
+    if is_own_image() and not output_notices and not is_mounted(paths.output_dir):
         yield warning(
             paths.output_dir,
             "the output directory is not mounted from the host, so the results are lost when the"
@@ -50,23 +48,6 @@ def judge_directories(settings: Settings) -> Iterator[Notice]:
     if not any(map(is_problem, notices)):
         yield from judge((_judge_links, judge_owner, _judge_work_dir, _judge_folders), settings)
     yield from _judge_earlier_results(settings)
-
-
-def _judge_links(settings: Settings) -> Iterator[Notice]:
-    """Reject links into the data among the results of the requested participants."""
-    return judge_links(settings, labels=settings.selection.participant_label or None)
-
-
-def _judge_folders(settings: Settings) -> Iterator[Notice]:
-    """Reject existing folders of the output that are not writable."""
-    output_dir = settings.paths.output_dir
-    folders = {output_dir / "logs": "the log directory"}
-    for label in settings.selection.participant_label or ("*",):
-        for path in sorted(output_dir.glob(f"sub-{label}")):
-            folders[path] = "the output directory of a participant"
-    for path, description in folders.items():
-        if path.is_dir():
-            yield from _judge_writable(description, path)
 
 
 def judge_dataset_mount(bids_dir: Path) -> Iterator[Notice]:
@@ -94,26 +75,12 @@ def judge_dataset_mount(bids_dir: Path) -> Iterator[Notice]:
         )
 
 
-def judge_output_mount(output_dir: Path) -> Iterator[Notice]:
-    """Reject an output that would be lost with the container."""
-    return _judge_mount("the output directory", output_dir, _HOST_OUTPUT)
-
-
-def _judge_mount(description: str, path: Path, host_path: str) -> Iterator[Notice]:
-    """Reject a directory that would be lost with the container.
-
-    A new directory in the root of our image is a missing mount. Other directories can be part of
-    an image that is based on ours. `host_path` represents the directory of the host.
-    """
-    parent = _find_existing_parent(path)
-    is_lost = _is_root(parent) or not os.access(parent, os.W_OK | os.X_OK)
-    if is_lost and is_own_image() and not is_mounted(path):
-        yield problem(
-            path,
-            f"{description} is not mounted from the host, so its files would be lost when the"
-            " container is removed",
-            advise_mount(path, host_path),
-        )
+def _judge_directory(
+    description: str, path: Path, host_path: str, settings: Settings
+) -> Iterator[Notice]:
+    """Reject a directory that is unusable; `host_path` represents the directory of the host."""
+    yield from _judge_separate(description, path, settings)
+    yield from [*_judge_mount(description, path, host_path)] or _judge_writable(description, path)
 
 
 def _judge_separate(description: str, path: Path, settings: Settings) -> Iterator[Notice]:
@@ -133,6 +100,28 @@ def _judge_separate(description: str, path: Path, settings: Settings) -> Iterato
     elif dataset.is_relative_to(directory) and bids_dir != settings.paths.retrospective_dir:
         fix = "Choose an empty directory that does not contain the dataset."
         yield problem(path, f"{description} must not contain the dataset {bids_dir}", fix)
+
+
+def _judge_mount(description: str, path: Path, host_path: str) -> Iterator[Notice]:
+    """Reject a directory that would be lost with the container.
+
+    A new directory in the root of our image is a missing mount. Other directories can be part of
+    an image that is based on ours. `host_path` represents the directory of the host.
+    """
+    parent = _find_existing_parent(path)
+    is_lost = _is_root(parent) or not os.access(parent, os.W_OK | os.X_OK)
+    if is_lost and is_own_image() and not is_mounted(path):
+        yield problem(
+            path,
+            f"{description} is not mounted from the host, so its files would be lost when the"
+            " container is removed",
+            advise_mount(path, host_path),
+        )
+
+
+def judge_output_mount(output_dir: Path) -> Iterator[Notice]:
+    """Reject an output that would be lost with the container."""
+    return _judge_mount("the output directory", output_dir, _HOST_OUTPUT)
 
 
 def _judge_writable(description: str, path: Path) -> Iterator[Notice]:
@@ -159,6 +148,11 @@ def _judge_writable(description: str, path: Path) -> Iterator[Notice]:
         )
 
 
+def _judge_links(settings: Settings) -> Iterator[Notice]:
+    """Reject links into the data among the results of the requested participants."""
+    return judge_links(settings, labels=settings.selection.participant_label or None)
+
+
 def judge_owner(settings: Settings) -> Iterator[Notice]:
     """Reject an output directory with files of another program, version or data set."""
     paths = settings.paths
@@ -174,12 +168,8 @@ def judge_owner(settings: Settings) -> Iterator[Notice]:
                 fix,
             )
         return
-    content = read_object(description)
-    generator = as_mapping(next(iter(as_list(content.get("GeneratedBy"))), None))
-    name, version = (str(generator.get(key, "")) for key in ("Name", "Version"))
-    source = str(as_mapping(content.get("DatasetLinks")).get("raw", ""))
-    dataset = (paths.output_dir / Path(unquote(source.removeprefix("file://")))).resolve()
-    expected_datasets = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
+    name, version = read_generator(description)
+    dataset = _read_source(description)
     reason = ""
     if name != RESULTS:
         reason = (
@@ -191,10 +181,17 @@ def judge_owner(settings: Settings) -> Iterator[Notice]:
             f"the output directory contains results of bids-sr {version}, but this is version"
             f" {__version__}"
         )
-    elif source and dataset not in expected_datasets and (dataset / description.name).is_file():
+    elif dataset not in (None, paths.bids_dir.resolve(), paths.retrospective_dir.resolve()):
         reason = f"the output directory contains results of another dataset, {dataset}"
     if reason:
         yield problem(paths.output_dir, reason, fix)
+
+
+def _read_source(description: Path) -> Path | None:
+    """Return the data set that results were computed from, None if it does not exist."""
+    source = str(as_mapping(read_object(description).get("DatasetLinks")).get("raw", ""))
+    dataset = (description.parent / unquote(source.removeprefix("file://"))).resolve()
+    return dataset if source and (dataset / description.name).is_file() else None
 
 
 def _find_unrelated_file(paths: Paths) -> Path | None:
@@ -222,6 +219,18 @@ def _judge_work_dir(settings: Settings) -> Iterator[Notice]:
             f" version {__version__}",
             "Delete this folder, or choose another working directory with --work-dir.",
         )
+
+
+def _judge_folders(settings: Settings) -> Iterator[Notice]:
+    """Reject existing folders of the output that are not writable."""
+    output_dir = settings.paths.output_dir
+    folders = {output_dir / "logs": "the log directory"}
+    for label in settings.selection.participant_label or ("*",):
+        for path in sorted(output_dir.glob(f"sub-{label}")):
+            folders[path] = "the output directory of a participant"
+    for path, description in folders.items():
+        if path.is_dir():
+            yield from _judge_writable(description, path)
 
 
 def _judge_earlier_results(settings: Settings) -> Iterator[Notice]:

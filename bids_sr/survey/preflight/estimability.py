@@ -48,7 +48,8 @@ class TypesOfRun:
     `table` is the events table. `modeled` types have a regressor, in the order shared by the data
     set. Among them, `described` types have default contrasts, and `averaged` types are in the mean
     ``all``. `unmodeled` is the reason by type of the events table that has no regressor. `pauses`
-    are taken for rest. `events` are the events without pauses; None in tests of names.
+    are taken for rest. `events` are the events without pauses; None for an unusable run, of which
+    only the types are needed.
 
     `roles` are the roles according to the model of the run, with the variances of contrasts; None
     if no model was built. `inseparable` are groups of types whose responses cannot be separated in
@@ -68,12 +69,10 @@ class TypesOfRun:
     is_clear: bool = False
 
     @classmethod
-    def all_described(
-        cls, types: Sequence[str], table: Path = Path(), events: "Events | None" = None
-    ) -> "TypesOfRun":
+    def all_described(cls, types: Sequence[str], table: Path = Path()) -> "TypesOfRun":
         """Return types that all have default contrasts."""
         names = tuple(types)
-        return cls(modeled=names, described=names, averaged=names, table=table, events=events)
+        return cls(modeled=names, described=names, averaged=names, table=table)
 
 
 def assess_types(
@@ -93,25 +92,86 @@ def assess_types(
 
     reasons = {name: describe_sum(summed_types) for name, summed_types in events.summed.items()}
     reasons |= dict.fromkeys(events.unmodulated, UNMODULATED)
-    assert run.events is not None
-    assessed = replace(TypesOfRun.all_described(types, run.events, events), unmodeled=reasons)
-    if _is_large(run, types) or _are_too_many(events, run, settings):
-        return assessed
+    design: Design | None = None
+    pauses: tuple[str, ...] = ()
     try:
-        design = _build_design(events, run, settings)
-        if pauses := find_pauses(events, design, requests):
-            modeled = [name for name in types if name not in pauses]
-            reasons |= dict.fromkeys(pauses, "it is taken for rest")
-            events = events.without(pauses)
-            assessed = replace(
-                TypesOfRun.all_described(modeled, run.events, events),
-                unmodeled=reasons,
-                pauses=pauses,
-            )
+        if not _is_large(run, types) and not _are_too_many(events, run, settings):
             design = _build_design(events, run, settings)
-    except DesignError:  # reported by `inestimable_contrasts`
-        return assessed
-    return _assign_roles(assessed, design, run)
+            if pauses := find_pauses(events, design, requests):
+                events = events.without(pauses)
+                design = _build_design(events, run, settings)
+    except DesignError:  # reported by `refuse_inestimable`
+        design = None
+    assert run.events is not None
+    modeled = [name for name in types if name not in pauses]
+    assessed = replace(
+        TypesOfRun.all_described(modeled, run.events),
+        unmodeled={**reasons, **dict.fromkeys(pauses, "it is taken for rest")},
+        pauses=pauses,
+        events=events,
+    )
+    return assessed if design is None else _assign_roles(assessed, design, run)
+
+
+def _is_large(run: BoldRun, types: Sequence[str]) -> bool:
+    """Return whether the model of a run is too large for these checks."""
+    return run.n_volumes * len(types) > _MAX_SIZE or len(types) > _MAX_TYPES
+
+
+def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
+    """Return whether the responses to trial types alone are more than the volumes of a run.
+
+    `run_model.is_long_enough` rejects such a run without its model, which would be large. Types
+    are only counted if their response is certain to be seen.
+    """
+    times = list_volume_times(run, settings)
+    if not len(times):
+        return True
+    is_seen = events.table["onset"].between(times[0], times[-1] - _LATEST_ONSET_S)
+    if MODULATION in events.table:
+        is_seen &= events.table[MODULATION] != 0
+    n_types = events.table.loc[is_seen, "trial_type"].nunique()
+    n_columns = n_types * hemodynamic_response(settings).n_columns
+    return "glm" in settings.activation.kinds and n_columns >= len(times)
+
+
+def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
+    """Return the model of a run, of the volumes that will be fitted, without head motion."""
+    from bids_sr.glm.type_roles import is_precise
+    from bids_sr.preproc.nonsteady import limit_nonsteady
+
+    design = _build_design_without(0, events, run, settings)
+    is_stated = settings.preprocessing.dummy_scans is not None or run.precomputed is not None
+    if not is_stated and is_precise(design, limit_nonsteady(run.tr)):
+        return design  # volumes at the start need not be read, because they do not matter
+    dummies = count_dummies(run, settings)
+    return _build_design_without(dummies, events, run, settings) if dummies else design
+
+
+def _build_design_without(
+    dummies: int, events: "Events", run: BoldRun, settings: Settings
+) -> "Design":
+    """Return the model of a run without head motion and without volumes at the start."""
+    from bids_sr.glm.design import build_design
+
+    table = None
+    if settings.activation.band_pass or settings.activation.legendre_order:
+        import pandas as pd
+
+        from bids_sr.preproc.temporal_regressors import time_columns
+
+        no_motion = pd.DataFrame(index=range(run.n_volumes))
+        model = time_model(settings, with_censoring=False)
+        table, _ = time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)
+    return build_design(
+        events,
+        design_settings(run, settings),
+        n_volumes=run.n_volumes,
+        tr=run.tr,
+        n_dummy=dummies,
+        confounds=table,
+        confound_names=() if table is None else tuple(map(str, table)),
+    )
 
 
 def _assign_roles(assessed: TypesOfRun, design: "Design", run: BoldRun) -> TypesOfRun:
@@ -141,23 +201,6 @@ def _assign_roles(assessed: TypesOfRun, design: "Design", run: BoldRun) -> Types
     )
 
 
-def _are_too_many(events: "Events", run: BoldRun, settings: Settings) -> bool:
-    """Return whether the responses to trial types alone are more than the volumes of a run.
-
-    `run_model.is_long_enough` rejects such a run without its model, which would be large. Types
-    are only counted if their response is certain to be seen.
-    """
-    times = list_volume_times(run, settings)
-    if not len(times):
-        return True
-    is_seen = events.table["onset"].between(times[0], times[-1] - _LATEST_ONSET_S)
-    if MODULATION in events.table:
-        is_seen &= events.table[MODULATION] != 0
-    n_types = events.table.loc[is_seen, "trial_type"].nunique()
-    n_columns = n_types * hemodynamic_response(settings).n_columns
-    return "glm" in settings.activation.kinds and n_columns >= len(times)
-
-
 def _describe_onsets(events: "Events", name: str) -> str:
     """Return the onsets of the events of a trial type as text."""
     onsets = sorted(onset for onset, _ in events.spans()[name])
@@ -166,7 +209,7 @@ def _describe_onsets(events: "Events", name: str) -> str:
     return f"its {len(onsets)} events begin at {onsets[0]:g} to {onsets[-1]:g} s"
 
 
-def pauses_as_rest(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Iterator[Notice]:
+def pauses_as_rest(types: TypesOfRun) -> Iterator[Notice]:
     """Note trial types that are taken for rest."""
     pauses = types.pauses
     if pauses:
@@ -180,7 +223,7 @@ def pauses_as_rest(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Ite
         )
 
 
-def unseen_types(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Iterator[Notice]:
+def unseen_types(types: TypesOfRun) -> Iterator[Notice]:
     """Note types whose response no volume shows; it is a problem if this applies to all types."""
     for name in () if types.roles is None else types.roles.silent:
         reason = types.unmodeled[name]
@@ -189,7 +232,7 @@ def unseen_types(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Itera
         yield problem(types.table, "no volume of the run shows a response to an event", _FIX)
 
 
-def imprecise_types(_run: BoldRun, types: TypesOfRun, _settings: Settings) -> Iterator[Notice]:
+def imprecise_types(types: TypesOfRun) -> Iterator[Notice]:
     """Note types with a small observed share, and types left out of contrasts or of the mean."""
     roles = types.roles
     if roles is None:
@@ -282,7 +325,7 @@ def imprecise_effects(types: TypesOfRun, contrasts: Contrasts) -> Iterator[Notic
         )
 
 
-def inestimable_contrasts(
+def refuse_inestimable(
     run: BoldRun, types: TypesOfRun, contrasts: Contrasts, settings: Settings
 ) -> Iterator[Notice]:
     """Reject a model that cannot be fitted, or the first contrast that cannot be estimated.
@@ -311,50 +354,6 @@ def inestimable_contrasts(
                 reason = f"the contrast {name} cannot be estimated because {cause}"
             yield problem(types.table, reason, _FIX)
             return
-
-
-def _is_large(run: BoldRun, types: Sequence[str]) -> bool:
-    """Return whether the model of a run is too large for these checks."""
-    return run.n_volumes * len(types) > _MAX_SIZE or len(types) > _MAX_TYPES
-
-
-def _build_design(events: "Events", run: BoldRun, settings: Settings) -> "Design":
-    """Return the model of a run, of the volumes that will be fitted, without head motion."""
-    from bids_sr.glm.type_roles import is_precise
-    from bids_sr.preproc.nonsteady import limit_nonsteady
-
-    design = _build_design_without(0, events, run, settings)
-    is_stated = settings.preprocessing.dummy_scans is not None or run.precomputed is not None
-    if not is_stated and is_precise(design, limit_nonsteady(run.tr)):
-        return design  # volumes at the start need not be read, because they do not matter
-    dummies = count_dummies(run, settings)
-    return _build_design_without(dummies, events, run, settings) if dummies else design
-
-
-def _build_design_without(
-    dummies: int, events: "Events", run: BoldRun, settings: Settings
-) -> "Design":
-    """Return the model of a run without head motion and without volumes at the start."""
-    from bids_sr.glm.design import build_design
-
-    table = None
-    if settings.activation.band_pass or settings.activation.legendre_order:
-        import pandas as pd
-
-        from bids_sr.preproc.temporal_regressors import time_columns
-
-        no_motion = pd.DataFrame(index=range(run.n_volumes))
-        model = time_model(settings, with_censoring=False)
-        table, _ = time_columns(no_motion, model, tr=run.tr, n_dummy=dummies)
-    return build_design(
-        events,
-        design_settings(run, settings),
-        n_volumes=run.n_volumes,
-        tr=run.tr,
-        n_dummy=dummies,
-        confounds=table,
-        confound_names=() if table is None else tuple(map(str, table)),
-    )
 
 
 def _explain_inseparable(groups: "Sequence[InseparableTypes]") -> str:

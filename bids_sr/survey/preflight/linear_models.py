@@ -105,7 +105,7 @@ def _choose_types(
             types[bold] = estimability.assess_types(
                 run, names, table.make_events(), requests, settings
             )
-            found = judge(estimability.TYPE_RULES, run, types[bold], settings)
+            found = judge(estimability.TYPE_RULES, types[bold])
             notices += attribute(found, *run.owner, code="events")
     return Choice(value=types, notices=tuple(notices))
 
@@ -223,7 +223,7 @@ def judge_model(
     if types is None or any(map(is_problem, found)) or str(run.events) in broken:
         return
     contrasts = models.contrasts[run.bold]
-    yield from estimability.inestimable_contrasts(run, types, contrasts, settings)
+    yield from estimability.refuse_inestimable(run, types, contrasts, settings)
 
 
 def choose_halves(

@@ -19,14 +19,8 @@ from data.fmriprep import SPACE, FmriprepMaker, break_link, prepared, rigid, wri
 
 from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.notices import Notice
-from bids_sr.survey.bids.fmriprep import (
-    RUN_FILE_RULES,
-    find_anatomy,
-    find_run,
-    judge_anatomy,
-    judge_surfaces,
-    note_missing_run,
-)
+from bids_sr.survey.bids.fmriprep import RUN_FILE_RULES, find_run, note_missing_run
+from bids_sr.survey.bids.fmriprep_anatomy import find_anatomy, judge_anatomy, judge_surfaces
 from bids_sr.survey.bids.inputs import BoldRun
 from bids_sr.survey.bids.precomputed import DerivativeFolder, PrecomputedAnat, PrecomputedRun
 from bids_sr.survey.bids.related_runs import read_run

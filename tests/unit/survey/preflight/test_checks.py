@@ -24,11 +24,12 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.steps.model_times import compute_time_share
 from bids_sr.survey.bids.inputs import Subject, Survey
 from bids_sr.survey.preflight import directories
-from bids_sr.survey.preflight.checks import judge_resources, missing_events, unstored_series
+from bids_sr.survey.preflight.checks import judge_resources
 from bids_sr.survey.preflight.estimates import estimate
 from bids_sr.survey.preflight.linear_models import LinearModels, judge_model
 from bids_sr.survey.preflight.plan import Estimate, Plan
 from bids_sr.survey.preflight.plan_text import cost_text, dry_run_text, notes
+from bids_sr.survey.preflight.run_set_checks import missing_events, unstored_series
 from bids_sr.version import __version__
 from bids_sr.workflows.call_checks import check
 from bids_sr.workflows.participant import make_graph

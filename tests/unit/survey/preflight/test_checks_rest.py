@@ -3,7 +3,7 @@
 import pytest
 
 from bids_sr.glm.contrasts import camel_case, resolve_contrasts
-from bids_sr.survey.preflight.checks import is_rest
+from bids_sr.survey.preflight.run_set_checks import is_rest
 
 
 def test_all_is_the_mean_of_all_types_even_if_a_type_has_this_name() -> None:
