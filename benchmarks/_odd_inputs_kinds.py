@@ -70,8 +70,6 @@ class Right:
         Command line around the program, with ``{}`` for it.
     environment
         Variables of the environment of the program.
-    needs
-        Artifacts besides the maps that the model depth makes.
     skipped
         Whether a run is skipped; its notice in the record is expected.
     group
@@ -94,7 +92,6 @@ class Right:
     again: Callable[[Scene], None] | None = None
     shell: str = "{}"
     environment: dict[str, str] = field(default_factory=dict)
-    needs: list[str] = field(default_factory=list)
     skipped: bool = False
     group: bool = False
     after: list[Callable[[Scene], str]] = field(default_factory=list)
@@ -481,7 +478,6 @@ def many_blocks(rng: Rng, scene: Scene, right: Right) -> None:
     ]
     scene.strength = 4.0
     right.exact = False
-    right.needs.append("halves")
     right.may_refuse.append("too few|not usable|split")
 
 
@@ -785,10 +781,6 @@ def units_of_time(rng: Rng, scene: Scene, right: Right) -> None:
     tr, unit = pick(
         rng, ((2000.0, "msec"), (2000.0, "sec"), (2.0, "unknown"), (0.0, "sec"), (2e6, "usec"))
     )
-    if (tr, unit) == (2000.0, "sec"):
-        right.notices.append("wrong unit")
-    if tr == 0:
-        right.notices.append("header does not contain a repetition time")
 
     def edit(scene: Scene) -> None:
         for path in scene.func.glob("*_bold.nii.gz"):
@@ -856,8 +848,8 @@ def unusable_sibling(rng: Rng, scene: Scene, right: Right) -> None:
 
 @kind("files", "table")  # the copy can have a sound table, and only the first run is skipped
 def copied_run(rng: Rng, scene: Scene, right: Right) -> None:
-    """Write the series a second time as another run, with equal or other events."""
-    change, is_equal = int(rng.integers(4)), bool(rng.integers(3))
+    """Write the series a second time as another run."""
+    change = int(rng.integers(4))
 
     def edit(scene: Scene) -> None:
         image = nb.load(scene.bold)
@@ -866,17 +858,11 @@ def copied_run(rng: Rng, scene: Scene, right: Right) -> None:
         copy = scene.func / scene.bold.name.replace(STEM, f"{STEM}_run-2").replace(".gz", "")
         nb.save(nb.Nifti1Image(series, image.affine, image.header), copy)
         shutil.copy(scene.json, copy.with_suffix(".json"))
-        text = scene.table.read_text(encoding="utf-8")
-        if not is_equal:
-            text = f"{text.splitlines()[0]}\n1\t20\tthumb\n"
-        copy.with_name(f"{STEM}_run-2_events.tsv").write_text(text, encoding="utf-8")
+        shutil.copy(scene.table, copy.with_name(f"{STEM}_run-2_events.tsv"))
 
     scene.edits.append(edit)
-    if is_equal:
-        right.skipped = True
-        right.notices.append("is a copy of")
-    else:
-        right.refused.append("is a copy of")
+    right.skipped = True
+    right.notices.append("is a copy of")
 
 
 @kind("files")
@@ -1174,8 +1160,6 @@ def confounds(rng: Rng, scene: Scene, right: Right) -> None:
     right.exact = False
     if variant not in sound:
         right.may_refuse.append("confounds_timeseries")
-    if variant == "old names":
-        right.notices.append("RotX, RotY and RotZ are used as")
 
 
 # --- environment

@@ -118,7 +118,7 @@ def warm_up(folder: Path) -> None:
     settings = parse_settings(command(scene.write())).resolve(run_uuid="x")
     plan = call_checks.check(settings)
     check_data(plan)
-    model_maps(plan, settings, Right(), scene.root / "steps")
+    model_maps(plan, settings, scene.root / "steps")
     shutil.rmtree(scene.root)
 
 
@@ -231,7 +231,7 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
         for check in right.plan:
             if wrong := check(plans[-1]):
                 print(f"WRONG: {wrong}")
-        np.savez(result, **model_maps(plans[-1], settings, right, scene.root / "steps"))
+        np.savez(result, **model_maps(plans[-1], settings, scene.root / "steps"))
         sys.exit(0)
 
     # with a new working directory, the program would start worker processes now
@@ -243,7 +243,7 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
         cli._skip_damaged_runs, cli._write_settings = undamaged, write_settings
 
 
-def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
+def model_maps(plan: Any, settings: Any, folder: Path) -> Maps:
     """Compute the maps of the acquired series of the only run with the steps of the program.
 
     Anatomy is left out, because registration to a template takes long and does not change these
@@ -261,10 +261,8 @@ def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
         handle_of(graph, "exclude_clipped", "bold_mask"),
         output_of(graph, "boldref", run),
     ]
-    if "halves" in right.needs:
-        handles.append(handle_of(graph, "measure_effects", "effects", "bspline"))
     folder.mkdir()
-    derivatives, mask, boldref, *_ = GraphRunner(graph, folder).load(*handles)
+    derivatives, mask, boldref = GraphRunner(graph, folder).load(*handles)
     back = inverse_order(plan.runs[0].axis_order)
     maps: Maps = {"mask": mask.data, "boldref": boldref.data}
     labels = {}
