@@ -112,15 +112,15 @@ def _write_sentences(task: str, verdicts: Sequence[StoredVerdict]) -> Iterable[s
             n="" if len(untested) == len(verdicts) else f" in {len(untested)} of {len(verdicts)}",
         )
     yield from _write_contrasts([item for item in verdicts if _is_decided(item)])
-    skipped = enumerate_unique(
+    skipped = dict.fromkeys(
         series
         for item in verdicts
         if item.facts.get("best")
         for series in item.facts.get("not_applied", ())
     )
     if skipped:
-        were = "were" if " and " in skipped else "was"
-        yield Statement.PAPER_SKIPPED.format(series=skipped, were=were)
+        were = "were" if len(skipped) > 1 else "was"
+        yield Statement.PAPER_SKIPPED.format(series=enumerate_unique(skipped), were=were)
     unapplied = [item for item in verdicts if item.facts.get("status") == "not applied"]
     if unapplied:
         yield Statement.PAPER_UNAPPLIED.format(n=len(unapplied), total=len(verdicts))

@@ -596,14 +596,13 @@ def _select_stored(
     """
     run_entities: list[dict[str, str]] = []
     for plan in plans:
-        for map_entities in list_stored_maps(series, plan.stored, [*plan.contrasts, *over_runs]):
+        stored = list_stored_maps(series, plan.stored, [*plan.contrasts, *over_runs])
+        if series == plan.primary:
+            desc = map_label(series, max(plan.stored.smoothing), "Fdr")
+            stored += [{"suffix": "mask", "desc": desc, "label": name} for name in over_runs]
+        for map_entities in stored:
             if map_entities not in run_entities:
                 run_entities.append(map_entities)
-        if series == plan.primary:
-            significant = map_label(series, max(plan.stored.smoothing), "Fdr")
-            run_entities += [
-                {"suffix": "mask", "desc": significant, "label": name} for name in over_runs
-            ]
     spread_entities = [
         {**map_entities, "stat": "personsd"}
         for map_entities in run_entities
